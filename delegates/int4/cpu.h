@@ -1,0 +1,22 @@
+// What the CPU can do, asked once of the operating system.
+#ifndef TFQ_DELEGATES_INT4_CPU_H_
+#define TFQ_DELEGATES_INT4_CPU_H_
+
+namespace tfq::int4 {
+
+// Ordered within an architecture: a cap at a tier allows that tier and all below.
+enum class CpuTier {
+  kReference = 0,
+  kNeon = 1,
+  kNeonDotprod = 2,
+  kAvx2 = 17,
+};
+
+const char* CpuTierName(CpuTier tier);                    // "reference", "neon", "neon_dotprod", "avx2"
+bool ParseCpuTier(const char* name, CpuTier* tier);       // also "auto": the highest of this architecture
+CpuTier BestCpuTier();                                    // what this CPU runs
+bool CpuRuns(CpuTier tier);
+
+}  // namespace tfq::int4
+
+#endif  // TFQ_DELEGATES_INT4_CPU_H_

@@ -1,0 +1,105 @@
+// The one table of kernels. A kernel is a packer and an inner loop that belong together; the operators in ops/ tile over it.
+//
+// Contract of every kernel: allocates nothing, starts no thread, keeps no state, never reads outside the input rows it is given
+// (ASan runs over them), never writes outside the output tile, and equals its reference twin bit for bit.
+#ifndef TFQ_DELEGATES_INT4_KERNELS_REGISTRY_H_
+#define TFQ_DELEGATES_INT4_KERNELS_REGISTRY_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "delegates/int4/cpu.h"
+
+namespace tfq::int4 {
+
+// What follows the 32-bit sum: the multiplier of each output channel as TFLite writes it (Q31 multiplier, power-of-two shift,
+// positive to the left), the output's zero point and the range of the fused activation.
+struct OutputStage {
+  int32_t zero_point;
+  int32_t min;
+  int32_t max;
+};
+
+// Weights of one matrix as they lie in the file: int4, two a byte, low nibble first, row-major [n][taps][channels].
+struct WeightSource {
+  const uint8_t* nibbles;
+  const int32_t* bias;        // [n], or nullptr
+  const int32_t* multiplier;  // [n], Q31
+  const int32_t* shift;       // [n], positive to the left
+  int32_t input_zero_point;
+};
+
+// C[m][n] = stage(sum over taps and channels of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] + bias[n]).
+// taps is kernel height x width for an indirect convolution, 1 for a 1x1 convolution, a dense layer or a gathered patch.
+struct GemmShape {
+  int32_t n;
+  int32_t taps;
+  int32_t channels;
+};
+
+struct GemmTile {
+  int32_t m;                  // rows in this tile, 1..mr
+  int32_t n_begin;            // first output channel, a multiple of nr
+  int32_t n_end;              // one past the last output channel
+  const int8_t* const* rows;  // [taps][mr]: row of `channels` int8 each; rows at or past m repeat a valid row
+  const void* packed;         // what pack() wrote
+  int8_t* out;                // element (0, n_begin); row stride out_stride
+  ptrdiff_t out_stride;
+  OutputStage stage;
+};
+
+struct GemmKernel {
+  const char* name;
+  CpuTier tier;
+  int32_t mr;
+  int32_t nr;
+  int32_t kr;  // channels are consumed in groups of kr; a ragged tail is handled inside
+  size_t (*packed_bytes)(const GemmShape&);
+  void (*pack)(const GemmShape&, const WeightSource&, void* packed);
+  void (*run)(const GemmShape&, const GemmTile&);
+};
+
+// Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] + bias[c]).
+// WeightSource::nibbles is [taps][channels] here, the layout of the file.
+struct DepthwiseShape {
+  int32_t taps;
+  int32_t channels;
+};
+
+struct DepthwiseTile {
+  int32_t pixels;             // output pixels in this tile
+  const int8_t* const* rows;  // [pixels][taps]: row of `channels` int8 each
+  const void* packed;
+  int8_t* out;                // pixel p at out + p * out_stride
+  ptrdiff_t out_stride;
+  OutputStage stage;
+};
+
+struct DepthwiseKernel {
+  const char* name;
+  CpuTier tier;
+  size_t (*packed_bytes)(const DepthwiseShape&);
+  void (*pack)(const DepthwiseShape&, const WeightSource&, void* packed);
+  void (*run)(const DepthwiseShape&, const DepthwiseTile&);
+};
+
+template <typename Kernel>
+struct KernelTable {
+  const Kernel* const* begin_;
+  size_t size_;
+  const Kernel* const* begin() const { return begin_; }
+  const Kernel* const* end() const { return begin_ + size_; }
+  size_t size() const { return size_; }
+};
+
+// Every kernel compiled for this architecture, best tier first; tests and benches enumerate these.
+KernelTable<GemmKernel> GemmKernels();
+KernelTable<DepthwiseKernel> DepthwiseKernels();
+
+// The best kernel that the CPU runs and that the cap allows. Never null: the reference serves everywhere.
+const GemmKernel* ChooseGemm(CpuTier cap);
+const DepthwiseKernel* ChooseDepthwise(CpuTier cap);
+
+}  // namespace tfq::int4
+
+#endif  // TFQ_DELEGATES_INT4_KERNELS_REGISTRY_H_
