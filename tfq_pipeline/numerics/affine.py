@@ -1,0 +1,202 @@
+"""Uniform affine quantization, real = scale * (q - zero_point), with the conventions of the TFLite 8-bit quantization specification.
+
+Ranges become parameters as the TFLite converter turns a FakeQuant range into them: in double precision, the zero point nudged
+to an integer, the scale stored as float32. Values become integers as the reference QUANTIZE kernel turns them: float32 division,
+then rounding half away from zero (Jacob et al. 2018, arXiv:1712.05877, section 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_BITS, MAX_BITS = 2, 16
+
+# The converter calls a narrower range empty and gives it a scale of its own, so such a range must never leave this module.
+_EMPTY_RANGE = float(np.finfo(np.float64).eps)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Parameters of real = scale * (q - zero_point) with signed integers q.
+
+    Attributes:
+        bits: width of q, 2 to 16.
+        scale: float32, [1] for one scale per tensor, [channels] for one per channel; finite and positive.
+        zero_point: int32, the shape of `scale`, inside [qmin, qmax].
+        axis: the channel axis, None per tensor.
+        symmetric: whether every zero point is 0.
+        narrow: leaves out the lowest integer, so that qmin = -qmax, as TFLite asks of weights.
+
+    Raises:
+        ValueError: for parameters that break one of the rules above.
+    """
+
+    bits: int
+    scale: np.ndarray
+    zero_point: np.ndarray
+    axis: int | None
+    symmetric: bool
+    narrow: bool
+
+    def __post_init__(self) -> None:
+        _check_bits(self.bits)
+        if self.scale.dtype != np.float32 or self.zero_point.dtype != np.int32:
+            raise ValueError(
+                f"scale must be float32 and zero point int32, found {self.scale.dtype} and {self.zero_point.dtype}"
+            )
+        if self.scale.ndim != 1 or self.scale.size == 0 or self.scale.shape != self.zero_point.shape:
+            raise ValueError(
+                f"scale and zero point must be vectors of one length, found {self.scale.shape} and {self.zero_point.shape}"
+            )
+        if self.axis is None and self.scale.size != 1:
+            raise ValueError(f"{self.scale.size} scales need a channel axis")
+        if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise ValueError(f"scale must be finite and positive, found {self.scale.min()} to {self.scale.max()}")
+        if ((self.zero_point < self.qmin) | (self.zero_point > self.qmax)).any():
+            raise ValueError(f"zero point outside [{self.qmin}, {self.qmax}]")
+        if self.symmetric and self.zero_point.any():
+            raise ValueError("symmetric parameters with a zero point other than 0")
+
+    @property
+    def qmin(self) -> int:
+        """The lowest integer in use."""
+        return -(1 << (self.bits - 1)) + int(self.narrow)
+
+    @property
+    def qmax(self) -> int:
+        """The highest integer in use."""
+        return (1 << (self.bits - 1)) - 1
+
+
+def from_range(
+    low: np.ndarray | float,
+    high: np.ndarray | float,
+    bits: int,
+    *,
+    symmetric: bool,
+    narrow: bool = False,
+    axis: int | None = None,
+) -> Affine:
+    """Parameters for the real range [low, high], widened to hold 0.
+
+    A symmetric range is max(|low|, |high|) / qmax with zero point 0. An empty range (narrower than 2.2e-16, such as that of a
+    dead channel) takes the largest scale of the other channels, or 1 if there is none: every value in it is 0 at any scale, and
+    a scale like its neighbours' keeps the bias, whose scale is a multiple of it, accurate.
+
+    Args:
+        low, high: scalar or [channels]; float32 precision is kept, low <= high.
+        bits: 2 to 16.
+        symmetric: zero point 0.
+        narrow: leaves out the lowest integer.
+        axis: the channel axis where low and high are per channel.
+
+    Raises:
+        ValueError: for NaN or infinity, low above high, or bits out of range.
+    """
+    _check_bits(bits)
+    low64, high64 = (np.atleast_1d(np.asarray(v, np.float32)).astype(np.float64) for v in (low, high))
+    for name, bound in (("low", low64), ("high", high64)):
+        if not np.isfinite(bound).all():
+            raise ValueError(f"the {name} end of the range has {_count_not_finite(bound)} of {bound.size} values")
+    if low64.shape != high64.shape or low64.ndim != 1:
+        raise ValueError(f"low and high must have one shape, found {low64.shape} and {high64.shape}")
+    if (low64 > high64).any():
+        at = int(np.argmax(low64 > high64))
+        raise ValueError(f"the range is upside down: low {low64[at]} is above high {high64[at]}")
+
+    low64, high64 = np.minimum(low64, 0.0), np.maximum(high64, 0.0)
+    qmax = (1 << (bits - 1)) - 1
+    qmin = -(1 << (bits - 1)) + int(narrow)
+    span = np.maximum(-low64, high64) if symmetric else high64 - low64
+    steps = qmax if symmetric else qmax - qmin
+    empty = span < _EMPTY_RANGE
+    exact = np.where(empty, 1.0, span / steps)
+    if empty.any() and not empty.all():
+        exact[empty] = exact[~empty].max()
+
+    if symmetric:
+        zero_point = np.zeros(exact.shape, np.int32)
+    else:
+        # The converter nudges in the unsigned domain, where rounding half away from zero is rounding half up.
+        nudged = np.floor(np.clip(-low64 / exact, 0.0, steps) + 0.5)
+        zero_point = np.where(empty, 0, nudged + qmin).astype(np.int32)
+    return Affine(bits, exact.astype(np.float32), zero_point, axis, symmetric, narrow)
+
+
+def weight_range(w: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of `w`, float32, per channel of `axis` ([channels]) or of the whole tensor ([1]).
+
+    Raises:
+        ValueError: for an empty tensor, or NaN or infinity in it.
+    """
+    w = np.asarray(w, np.float32)
+    if w.size == 0:
+        raise ValueError(f"an empty tensor of shape {w.shape} has no range")
+    if not np.isfinite(w).all():
+        raise ValueError(f"the tensor has {_count_not_finite(w)} of {w.size} values")
+    rows = w.reshape(1, -1) if axis is None else np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
+    return rows.min(axis=1), rows.max(axis=1)
+
+
+def quantize(x: np.ndarray, affine: Affine) -> np.ndarray:
+    """The integers of `x`: int8 up to 8 bits, else int16; saturates, infinities too.
+
+    Raises:
+        ValueError: for NaN, or a channel axis that does not fit `x`.
+    """
+    x = np.asarray(x, np.float32)
+    if np.isnan(x).any():
+        raise ValueError(f"cannot quantize {int(np.isnan(x).sum())} NaN of {x.size} values")
+    scale, zero_point = _along(affine.scale, affine, x), _along(affine.zero_point, affine, x)
+    with np.errstate(over="ignore"):
+        steps = (x / scale).astype(np.float64)
+    # In double the sum with one half is exact for every float32 that is not saturated anyway; in float32 it is not.
+    rounded = np.trunc(steps + np.copysign(0.5, steps))
+    return np.clip(rounded + zero_point, affine.qmin, affine.qmax).astype(np.int8 if affine.bits <= 8 else np.int16)
+
+
+def dequantize(q: np.ndarray, affine: Affine) -> np.ndarray:
+    """float32 scale * (q - zero_point)."""
+    q = np.asarray(q)
+    steps = q.astype(np.int32) - _along(affine.zero_point, affine, q)
+    # The difference has at most 17 bits, so float32 holds it and the product is rounded once, as in the DEQUANTIZE kernel.
+    return steps.astype(np.float32) * _along(affine.scale, affine, q)
+
+
+def fake_quantize(x: np.ndarray, affine: Affine) -> np.ndarray:
+    """`x` moved to the nearest representable values, float32."""
+    return dequantize(quantize(x, affine), affine)
+
+
+def float_range(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
+    """The real values of qmin and qmax, float32, the shape of `scale`: what FakeQuantWithMinMaxVars wants for these parameters.
+
+    The zero point comes back exactly from this range, the scale within one unit in the last place of float32.
+    """
+    scale = affine.scale.astype(np.float64)
+    low = (affine.qmin - affine.zero_point) * scale
+    high = (affine.qmax - affine.zero_point) * scale
+    low, high = (np.clip(v, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) for v in (low, high))
+    return low, high
+
+
+def _along(parameter: np.ndarray, affine: Affine, x: np.ndarray) -> np.ndarray:
+    if affine.axis is None:
+        return parameter
+    if not -x.ndim <= affine.axis < x.ndim or x.shape[affine.axis] != parameter.size:
+        raise ValueError(f"{parameter.size} channels on axis {affine.axis} do not fit a tensor of shape {x.shape}")
+    shape = [1] * x.ndim
+    shape[affine.axis] = parameter.size
+    return parameter.reshape(shape)
+
+
+def _check_bits(bits: int) -> None:
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"bits must be {MIN_BITS} to {MAX_BITS}, found {bits}")
+
+
+def _count_not_finite(x: np.ndarray) -> str:
+    return f"{int(np.isnan(x).sum())} NaN and {int(np.isinf(x).sum())} infinite"
