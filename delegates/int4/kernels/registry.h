@@ -12,20 +12,30 @@
 
 namespace tfq::int4 {
 
+// Alignment that every kernel asks of `packed`.
+constexpr size_t kPackedAlignment = 64;
+
+// The runtime's kernels do not all round alike; an operator names the rounding of the built-in kernel that it stands for.
+enum class Rounding : int32_t {
+  kDouble,  // gemmlowp: saturating rounding doubling high multiply, then a division by a power of two, ties away from zero
+  kSingle,  // ruy: one 64-bit product, shifted right once, ties upward
+};
+
 // What follows the 32-bit sum: the multiplier of each output channel as TFLite writes it (Q31 multiplier, power-of-two shift,
-// positive to the left), the output's zero point and the range of the fused activation.
+// positive to the left), the output's zero point and the range of the fused activation (within int8).
 struct OutputStage {
   int32_t zero_point;
   int32_t min;
   int32_t max;
+  Rounding rounding = Rounding::kDouble;
 };
 
 // Weights of one matrix as they lie in the file: int4, two a byte, low nibble first, row-major [n][taps][channels].
 struct WeightSource {
   const uint8_t* nibbles;
   const int32_t* bias;        // [n], or nullptr
-  const int32_t* multiplier;  // [n], Q31
-  const int32_t* shift;       // [n], positive to the left
+  const int32_t* multiplier;  // [n], Q31, never negative
+  const int32_t* shift;       // [n], positive to the left, -31..30
   int32_t input_zero_point;
 };
 

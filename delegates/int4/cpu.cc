@@ -1,0 +1,82 @@
+#include "delegates/int4/cpu.h"
+
+#include <cstring>
+
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+namespace tfq::int4 {
+namespace {
+
+struct NamedTier {
+  const char* name;
+  CpuTier tier;
+};
+
+constexpr NamedTier kTiers[] = {
+    {"reference", CpuTier::kReference},
+    {"neon", CpuTier::kNeon},
+    {"neon_dotprod", CpuTier::kNeonDotprod},
+    {"avx2", CpuTier::kAvx2},
+};
+
+#if defined(__x86_64__)
+constexpr CpuTier kHighestTier = CpuTier::kAvx2;
+#elif defined(__aarch64__)
+constexpr CpuTier kHighestTier = CpuTier::kNeonDotprod;
+#else
+constexpr CpuTier kHighestTier = CpuTier::kReference;
+#endif
+
+}  // namespace
+
+const char* CpuTierName(CpuTier tier) {
+  for (const NamedTier& known : kTiers) {
+    if (known.tier == tier) return known.name;
+  }
+  return "unknown";
+}
+
+bool ParseCpuTier(const char* name, CpuTier* tier) {
+  if (std::strcmp(name, "auto") == 0) {
+    *tier = kHighestTier;
+    return true;
+  }
+  for (const NamedTier& known : kTiers) {
+    if (std::strcmp(name, known.name) == 0) {
+      *tier = known.tier;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool CpuRuns(CpuTier tier) {
+  switch (tier) {
+    case CpuTier::kReference:
+      return true;
+#if defined(__x86_64__)
+    case CpuTier::kAvx2:
+      return __builtin_cpu_supports("avx2") != 0;  // also asks the operating system for the wide registers
+#elif defined(__aarch64__)
+    case CpuTier::kNeon:
+      return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+    case CpuTier::kNeonDotprod:
+      return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
+    default:
+      return false;
+  }
+}
+
+CpuTier BestCpuTier() {
+  CpuTier best = CpuTier::kReference;
+  for (const NamedTier& known : kTiers) {
+    if (CpuRuns(known.tier) && known.tier > best) best = known.tier;
+  }
+  return best;
+}
+
+}  // namespace tfq::int4
