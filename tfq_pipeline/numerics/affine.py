@@ -1,8 +1,8 @@
-"""Uniform affine quantization, real = scale * (q - zero_point), with the conventions of the TFLite 8-bit quantization specification.
+"""Uniform affine quantization, real = scale * (q - zero_point), after the TFLite 8-bit quantization specification.
 
-Ranges become parameters as the TFLite converter turns a FakeQuant range into them: in double precision, the zero point nudged
-to an integer, the scale stored as float32. Values become integers as the reference QUANTIZE kernel turns them: float32 division,
-then rounding half away from zero (Jacob et al. 2018, arXiv:1712.05877, section 3).
+Ranges become parameters as the TFLite converter turns a FakeQuant range into them: in double precision, the zero point
+nudged to an integer, the scale stored as float32 (Jacob et al. 2018, arXiv:1712.05877, section 3). Values become integers
+as in the reference QUANTIZE kernel: float32 division, then rounding half away from zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 MIN_BITS, MAX_BITS = 2, 16
 
-# The converter calls a narrower range empty and gives it a scale of its own, so such a range must never leave this module.
+# The converter takes a narrower range for empty and gives it a scale of its own.
 _EMPTY_RANGE = float(np.finfo(np.float64).eps)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -48,9 +48,8 @@ class Affine:
                 f"scale must be float32 and zero point int32, found {self.scale.dtype} and {self.zero_point.dtype}"
             )
         if self.scale.ndim != 1 or self.scale.size == 0 or self.scale.shape != self.zero_point.shape:
-            raise ValueError(
-                f"scale and zero point must be vectors of one length, found {self.scale.shape} and {self.zero_point.shape}"
-            )
+            found = f"{self.scale.shape} and {self.zero_point.shape}"
+            raise ValueError(f"scale and zero point must be vectors of one length, found {found}")
         if self.axis is None and self.scale.size != 1:
             raise ValueError(f"{self.scale.size} scales need a channel axis")
         if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
@@ -82,9 +81,9 @@ def from_range(
 ) -> Affine:
     """Parameters for the real range [low, high], widened to hold 0.
 
-    A symmetric range is max(|low|, |high|) / qmax with zero point 0. An empty range (narrower than 2.2e-16, such as that of a
-    dead channel) takes the largest scale of the other channels, or 1 if there is none: every value in it is 0 at any scale, and
-    a scale like its neighbours' keeps the bias, whose scale is a multiple of it, accurate.
+    A symmetric scale is max(|low|, |high|) / qmax. An empty range (narrower than 2.2e-16, such as that of a dead channel)
+    takes the largest scale of the other channels, or 1 if there is none, and zero point 0: its values are 0 at any scale,
+    and a scale like its neighbours' keeps the bias, whose scale is a multiple of it, accurate.
 
     Args:
         low, high: scalar or [channels]; float32 precision is kept, low <= high.
@@ -162,7 +161,7 @@ def dequantize(q: np.ndarray, affine: Affine) -> np.ndarray:
     """float32 scale * (q - zero_point)."""
     q = np.asarray(q)
     steps = q.astype(np.int32) - _along(affine.zero_point, affine, q)
-    # The difference has at most 17 bits, so float32 holds it and the product is rounded once, as in the DEQUANTIZE kernel.
+    # float32 holds the difference (17 bits at most), so the product is rounded once, as in the DEQUANTIZE kernel.
     return steps.astype(np.float32) * _along(affine.scale, affine, q)
 
 
@@ -172,7 +171,7 @@ def fake_quantize(x: np.ndarray, affine: Affine) -> np.ndarray:
 
 
 def float_range(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
-    """The real values of qmin and qmax, float32, the shape of `scale`: what FakeQuantWithMinMaxVars wants for these parameters.
+    """The real values of qmin and qmax, float32, the shape of `scale`: what FakeQuantWithMinMaxVars takes.
 
     The zero point comes back exactly from this range, the scale within one unit in the last place of float32.
     """
