@@ -1,4 +1,4 @@
-"""Moving-average calibration: batch ranges smoothed exponentially (Jacob et al. 2018, arXiv:1712.05877, section 3.1)."""
+"""Moving-average calibration: smoothed batch ranges (Jacob et al. 2018, arXiv:1712.05877, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tfq_pipeline.calibration.observer import batch_range, nothing_observed
 class MovingAverage:
     """Exponential average of each batch's smallest and largest value.
 
-    The first batch sets the range. An average that starts at a constant, as TFMOT's MovingAverageQuantizer starts at -6 and 6,
-    still holds a third of it after a hundred batches at a decay of 0.99.
+    The first batch sets the range. An average that starts at a constant (-6 and 6 in TFMOT's MovingAverageQuantizer) still
+    holds a third of it after a hundred batches at a decay of 0.99.
 
     Attributes:
         decay: weight of the past, in [0, 1).

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from tfq_pipeline.numerics.fixed_point import (
     INT32_MAX,
@@ -112,7 +113,8 @@ def depthwise_conv2d(
 ) -> np.ndarray:
     """DEPTHWISE_CONV_2D: int8 NHWC [b, h, w, i], weights [1, kh, kw, i * m], bias int32 [i * m] or None.
 
-    Gives int8 [b, oh, ow, i * m]. Output channel c * m + j reads input channel c; m, the depth multiplier, follows from the shapes.
+    Gives int8 [b, oh, ow, i * m]. Output channel c * m + j reads input channel c; the depth multiplier m follows from
+    the shapes.
 
     Raises:
         ValueError: where a sum leaves 32 bits.
@@ -142,14 +144,15 @@ def _patches(
     padding: Padding,
 ) -> np.ndarray:
     """float64 [b, oh, ow, kh, kw, i] of x - zero_point; what lies outside the image is 0."""
-    extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     margins = [(0, 0)] * 4
     if padding == "same":
         for axis, (e, s) in enumerate(zip(extent, strides, strict=True), start=1):
             total = max(0, (-(-x.shape[axis] // s) - 1) * s + e - x.shape[axis])
             margins[axis] = (total // 2, total - total // 2)
     centred = np.pad(x.astype(np.float64) - zero_point, margins)
-    windows = np.lib.stride_tricks.sliding_window_view(centred, extent, axis=(1, 2))
+    rows = sliding_window_view(centred, extent[0], axis=1)
+    windows = sliding_window_view(rows, extent[1], axis=2)
     taps = windows[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
     return np.moveaxis(taps, 3, 5)
 
