@@ -13,8 +13,8 @@ from tfq_pipeline.calibration.observer import batch_range, nothing_observed
 class MovingAverage:
     """Exponential average of each batch's smallest and largest value.
 
-    The first batch sets the range. An average that starts at a constant (-6 and 6 in TFMOT's MovingAverageQuantizer) still
-    holds a third of it after a hundred batches at a decay of 0.99.
+    The first batch sets the range. An average that starts at a constant (-6 and 6 in TFMOT's MovingAverageQuantizer)
+    still holds a third of it after a hundred batches at a decay of 0.99.
 
     Attributes:
         decay: weight of the past, in [0, 1).
