@@ -1,8 +1,8 @@
 """Uniform affine quantization, real = scale * (q - zero_point), after the TFLite 8-bit quantization specification.
 
 Ranges become parameters as the TFLite converter makes them of a FakeQuant range: in double precision, the zero
-point nudged to an integer, the scale stored as float32 (Jacob et al. 2018, arXiv:1712.05877, section 3). Values become integers
-as in the reference QUANTIZE kernel: float32 division, then rounding half away from zero.
+point nudged to an integer, the scale stored as float32 (Jacob et al. 2018, arXiv:1712.05877, section 3). Values become
+integers as in the reference QUANTIZE kernel: float32 division, then rounding half away from zero.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def from_range(
     """Parameters for the real range [low, high], widened to hold 0.
 
     A symmetric scale is max(|low|, |high|) / qmax. An empty range (narrower than 2.2e-16, as of a dead channel) takes
-    the largest scale of the other channels, or 1 if there is none, and zero point 0: its values are 0 at any scale, and a
-    scale like its neighbours' keeps the bias, whose scale is a multiple of it, accurate.
+    the largest scale of the other channels, or 1 if there is none, and zero point 0: its values are 0 at any scale, and
+    a scale like its neighbours' keeps the bias, whose scale is a multiple of it, accurate.
 
     Args:
         low, high: scalar or [channels]; float32 precision is kept, low <= high.
