@@ -1,0 +1,158 @@
+"""The TFMOT scheme of a Plan: which quantizers each layer of a folded graph is wrapped with.
+
+TFMOT's own schemes rewrite layer patterns and refuse what they do not know. Here the graph is already in the form inference sees
+(batch norm folded, ReLU fused), every layer gets its config from the Plan, and the layout transform has nothing left to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow_model_optimization as tfmot
+import tf_keras
+from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
+
+from tfq_pipeline.annotate.quantizers import ActivationRange, SymmetricWeights, channel_axes
+from tfq_pipeline.errors import BadInput
+from tfq_pipeline.graph.functional import LayerSpec
+from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.keras_layers import LINEAR
+from tfq_pipeline.numerics.affine import float_range
+from tfq_pipeline.plan import Plan, TensorPlan
+
+_keras = tfmot.quantization.keras
+
+PREFIX = "quant_"
+
+
+@tf_keras.utils.register_keras_serializable(package="tfq")
+class PlanConfig(_keras.QuantizeConfig):
+    """QuantizeConfig of one layer: a quantizer for its kernel and one for what it writes, either may be None."""
+
+    def __init__(self, weight: SymmetricWeights | None, activation: ActivationRange | None) -> None:
+        self.weight, self.activation = weight, activation
+
+    def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
+        return [] if self.weight is None else [(getattr(layer, LINEAR[type(layer).__name__].kernel), self.weight)]
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
+        if self.weight is not None:
+            setattr(layer, LINEAR[type(layer).__name__].kernel, quantize_weights[0])
+
+    def get_activations_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
+        """Fused activations stay as they are: the output quantizer comes after them."""
+
+    def get_output_quantizers(self, layer: Any) -> list[Any]:
+        return [] if self.activation is None else [self.activation]
+
+    def get_config(self) -> dict[str, Any]:
+        def config(quantizer: Any) -> Any:
+            return None if quantizer is None else tf_keras.utils.serialize_keras_object(quantizer)
+
+        return {"weight": config(self.weight), "activation": config(self.activation)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PlanConfig:
+        def quantizer(entry: Any) -> Any:
+            return None if entry is None else tf_keras.utils.deserialize_keras_object(entry)
+
+        return cls(quantizer(config["weight"]), quantizer(config["activation"]))
+
+
+class _Unchanged(_keras.QuantizeLayoutTransform):
+    """The graph is folded and fused before it is annotated."""
+
+    def apply(self, model: Any, layer_quantize_map: Any) -> tuple[Any, Any]:
+        return model, layer_quantize_map
+
+
+class _AnnotatedOnly(_keras.QuantizeRegistry):
+    """Knows no layer by its class: each brings its config from the plan."""
+
+    def supports(self, layer: Any) -> bool:
+        return False
+
+    def get_quantize_config(self, layer: Any) -> Any:
+        raise ValueError(f"layer '{layer.name}' came without a config")
+
+
+class PlanScheme(_keras.QuantizeScheme):
+    """Layout and registry that leave every decision to the plan."""
+
+    def get_layout_transformer(self) -> Any:
+        return _Unchanged()
+
+    def get_quantize_registry(self) -> Any:
+        return _AnnotatedOnly()
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How activation ranges behave in training: the share of the old range that each step keeps; 1.0 freezes them."""
+
+    momentum: float = 1.0
+
+
+def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_size: int | None = None) -> Any:
+    """A fake-quantized tf_keras model of a folded graph, made by TFMOT from the plan.
+
+    Args:
+        graph: without batch normalization.
+        plan: weights and activations by layer.
+        ranges: behaviour of the activation ranges in training.
+        batch_size: batch dimension of the inputs, None to leave it free.
+
+    Raises:
+        BadInput: where batch norm is not folded, or the plan names layers that the graph lacks.
+    """
+    if graph.batch_norms():
+        raise BadInput(
+            f"layer '{graph.batch_norms()[0]}' (BatchNormalization): not folded; put the pass fold_batch_norm before this one"
+        )
+    unknown = (set(plan.weights) | set(plan.activations)) - set(graph.net.layers)
+    if unknown:
+        raise BadInput(f"the plan names layer '{sorted(unknown)[0]}', which the model does not have; make the plan from this model")
+
+    net = graph.net
+    for ref in net.inputs:
+        name = net.call(ref).layer
+        quantizer = _activation(plan.activations.get(name), ranges)
+        if quantizer is not None:
+            layer = quantize_layer.QuantizeLayer(quantizer, name=f"{name}_quantize")
+            net = net.with_call_after(ref, LayerSpec(layer.name, type(layer), layer.get_config(), ()))
+
+    made: dict[str, Any] = {}
+
+    def wrap(spec: LayerSpec) -> Any:
+        made[spec.name] = layer = spec.make()
+        return layer if isinstance(layer, quantize_layer.QuantizeLayer) else _annotated(layer, spec, plan, ranges)
+
+    with _keras.quantize_scope():
+        annotated = net.build(wrap, batch_size)
+        for name, layer in made.items():
+            if net.layers[name].weights:
+                layer.set_weights(net.layers[name].weights)
+        return _keras.quantize_apply(annotated, scheme=PlanScheme(), quantized_layer_name_prefix=PREFIX)
+
+
+def _annotated(layer: Any, spec: LayerSpec, plan: Plan, ranges: Ranges) -> Any:
+    config = PlanConfig(_weight(spec, plan.weights.get(spec.name)), _activation(plan.activations.get(layer.name), ranges))
+    return _keras.quantize_annotate_layer(layer, config)
+
+
+def _weight(spec: LayerSpec, tensor: TensorPlan | None) -> SymmetricWeights | None:
+    if tensor is None or tensor.is_float:
+        return None
+    axes = channel_axes(spec.weights[0].ndim, spec.cls.__name__) if tensor.granularity == "channel" else ()
+    return SymmetricWeights(tensor.bits, axes)
+
+
+def _activation(tensor: TensorPlan | None, ranges: Ranges) -> ActivationRange | None:
+    if tensor is None or tensor.affine is None:
+        return None
+    low, high = float_range(tensor.affine)
+    return ActivationRange(tensor.bits, float(low[0]), float(high[0]), tensor.affine.symmetric, ranges.momentum)

@@ -1,0 +1,168 @@
+"""The Keras backend of `Graph`: a flat functional tf_keras model, as the importers give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tfq_pipeline.data import Data, InputSpec
+from tfq_pipeline.errors import UnsupportedLayer
+from tfq_pipeline.graph.functional import Call, Functional, LayerSpec, TensorRef, disassemble
+from tfq_pipeline.graph.keras_fold import fold_channel_affine, fuse_relu, kernel_and_bias, kind, with_kernel
+from tfq_pipeline.graph.keras_layers import (
+    ACTIVATION_SCALES,
+    BATCH_NORM,
+    CHANNEL_AFFINE,
+    FIXED_SCALES,
+    LINEAR,
+    MOVING_OPS,
+    SCALES,
+    Scale,
+)
+from tfq_pipeline.graph.protocol import LinearOp, Tensor, Weights
+
+
+class KerasGraph:
+    """See `tfq_pipeline.graph.protocol.Graph`; a tensor is named after the layer that writes it."""
+
+    def __init__(self, net: Functional) -> None:
+        self.net = net
+
+    @classmethod
+    def from_model(cls, model: Any) -> KerasGraph:
+        """Takes a canonical model (flat, functional, tf_keras) apart; ReLUs move into the layers they follow."""
+        return cls(fuse_relu(disassemble(model)))
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        calls = [self.net.call(ref) for ref in self.net.inputs]
+        return tuple(
+            InputSpec(c.layer, c.shapes[0][1:], str(self.net.layers[c.layer].config.get("dtype") or "float32")) for c in calls
+        )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self.net.call(ref).layer for ref in self.net.outputs)
+
+    def linear_ops(self) -> tuple[LinearOp, ...]:
+        return tuple(self._linear.values())
+
+    @cached_property
+    def _linear(self) -> dict[str, LinearOp]:
+        found: dict[str, LinearOp] = {}
+        for call in self.net.calls:
+            spec = self.net.layers[call.layer]
+            linear = LINEAR.get(kind(spec))
+            if call.is_input or linear is None or spec.name in found:
+                continue
+            kernel, bias = kernel_and_bias(spec)
+            (source,) = self.net.reads(call)
+            found[spec.name] = LinearOp(
+                spec.name,
+                kind(spec),
+                linear.op,
+                np.ascontiguousarray(linear.to_tflite(kernel)),
+                bias,
+                linear.channel_axis,
+                self.net.call(source).layer,
+                spec.name,
+                spec.config,
+            )
+        return found
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Activations, shared layers once.
+
+        Raises:
+            UnsupportedLayer: for a layer whose effect on the scale is not known.
+        """
+        found: dict[str, Tensor] = {}
+        for call in self.net.calls:
+            if call.layer not in found:
+                found[call.layer] = self._tensor(call)
+        for call in self.net.calls:
+            if self._scale(call) is Scale.JOINED:
+                names = tuple(dict.fromkeys(self.net.call(ref).layer for ref in self.net.reads(call)))
+                found[call.layer] = replace(found[call.layer], joined=names)
+        return tuple(found.values())
+
+    def _tensor(self, call: Call) -> Tensor:
+        spec = self.net.layers[call.layer]
+        if len(call.shapes) != 1:
+            raise UnsupportedLayer(spec.name, kind(spec), f"writes {len(call.shapes)} tensors", "split it into layers with one output each")
+        scale = self._scale(call)
+        source = self.net.call(self.net.reads(call)[0]).layer if scale is Scale.PASSED_ON else None
+        return Tensor(spec.name, kind(spec), call.shapes[0][1:], source, (), FIXED_SCALES.get(scale))
+
+    def _scale(self, call: Call) -> Scale:
+        spec = self.net.layers[call.layer]
+        if call.is_input or kind(spec) in LINEAR or kind(spec) in CHANNEL_AFFINE:
+            return Scale.OWN
+        if kind(spec) == "OpLayer":
+            op = str(spec.config["op"])
+            return Scale.PASSED_ON if op in MOVING_OPS else ACTIVATION_SCALES.get(op, Scale.OWN)
+        if kind(spec) == "Activation":
+            return ACTIVATION_SCALES.get(str(spec.config["activation"]), Scale.OWN)
+        if kind(spec) not in SCALES:
+            raise UnsupportedLayer(
+                spec.name, kind(spec), "has no int8 operator here", "replace it by layers from docs/importers.md, or leave it out of the model"
+            )
+        return SCALES[kind(spec)]
+
+    def batch_norms(self) -> tuple[str, ...]:
+        return tuple(name for name, spec in self.net.layers.items() if kind(spec) == BATCH_NORM)
+
+    def fold_batch_norm(self) -> KerasGraph:
+        """Folds BatchNormalization, Rescaling and Normalization; then ReLUs that now follow a linear layer."""
+        return KerasGraph(fuse_relu(fold_channel_affine(self.net)))
+
+    def with_weights(self, updates: Mapping[str, Weights]) -> KerasGraph:
+        net = self.net
+        for name, new in updates.items():
+            spec = net.layers[name]
+            kernel = LINEAR[kind(spec)].from_tflite(new.kernel, spec.weights[0].shape)
+            net = net.with_layer(with_kernel(spec, kernel, new.bias))
+        return KerasGraph(net)
+
+    @cached_property
+    def model(self) -> Any:
+        """The graph as a float tf_keras model."""
+        return self.net.build()
+
+    def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
+        """Streams tensors; a shared layer's calls come one after the other along the batch axis."""
+        import tensorflow as tf
+
+        parts = [(name, call) for call in self.net.calls for name in (call.layer,) if name in set(names)]
+        refs = [TensorRef(call.id) for _, call in parts]
+        probe = replace(self.net, outputs=tuple(refs), output_structure=refs).build()
+        run = tf.function(lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True)
+        for batch in data:
+            values = tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in batch.inputs]))
+            found: dict[str, list[np.ndarray]] = {}
+            for (name, _), value in zip(parts, values, strict=True):
+                found.setdefault(name, []).append(value.numpy())
+            yield {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in found.items()}
+
+    def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        import tensorflow as tf
+
+        result = self._run(*[tf.convert_to_tensor(x) for x in inputs])
+        return tuple(value.numpy() for value in tf.nest.flatten(result))
+
+    @cached_property
+    def _run(self) -> Any:
+        import tensorflow as tf
+
+        model = self.model
+        return tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True)
+
+    def type_of(self, layer: str) -> str:
+        return kind(self.net.layers[layer])
+
+    def layer(self, name: str) -> LayerSpec:
+        return self.net.layers[name]

@@ -1,0 +1,190 @@
+"""What the Keras backend knows of each layer class, as tables.
+
+Linear layers are described by where their kernel lies and how it reads in TFLite's layout. All other layers by what they do to
+an activation's scale: write their own, pass the input's on, or have it fixed by TFLite's int8 specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LinearKind:
+    """A layer class with a weight matrix.
+
+    Attributes:
+        op: TFLite builtin that the converter makes of it.
+        kernel: attribute that holds the kernel variable.
+        channel_axis: axis of the output channels in TFLite's layout.
+        to_tflite, from_tflite: kernel layout, Keras to TFLite and back (the second takes the Keras shape).
+        scale_outputs: Keras kernel times a factor per output channel.
+        scale_inputs: Keras kernel times a factor per input channel.
+        input_sum: what a constant added per input channel adds to each output, for a kernel without padding.
+    """
+
+    op: str
+    kernel: str
+    channel_axis: int
+    to_tflite: Callable[[np.ndarray], np.ndarray]
+    from_tflite: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+    scale_outputs: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    scale_inputs: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    input_sum: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+
+
+def _depthwise_factor(kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return factor.reshape(kernel.shape[-2:])
+
+
+LINEAR: dict[str, LinearKind] = {
+    "Conv2D": LinearKind(
+        op="CONV_2D",
+        kernel="kernel",
+        channel_axis=0,
+        to_tflite=lambda k: k.transpose(3, 0, 1, 2),
+        from_tflite=lambda k, shape: k.transpose(1, 2, 3, 0),
+        scale_outputs=lambda k, f: k * f,
+        scale_inputs=lambda k, f: k * f[:, None],
+        input_sum=lambda k, f: np.einsum("hwio,i->o", k, f),
+    ),
+    "Conv1D": LinearKind(
+        op="CONV_2D",
+        kernel="kernel",
+        channel_axis=0,
+        to_tflite=lambda k: k.transpose(2, 0, 1)[:, None],
+        from_tflite=lambda k, shape: k[:, 0].transpose(1, 2, 0),
+        scale_outputs=lambda k, f: k * f,
+        scale_inputs=lambda k, f: k * f[:, None],
+        input_sum=lambda k, f: np.einsum("wio,i->o", k, f),
+    ),
+    "DepthwiseConv2D": LinearKind(
+        op="DEPTHWISE_CONV_2D",
+        kernel="depthwise_kernel",
+        channel_axis=3,
+        to_tflite=lambda k: k.reshape(1, k.shape[0], k.shape[1], -1),
+        from_tflite=lambda k, shape: k.reshape(shape),
+        scale_outputs=lambda k, f: k * _depthwise_factor(k, f),
+        scale_inputs=lambda k, f: k * f[:, None],
+        input_sum=lambda k, f: (k.sum(axis=(0, 1)) * f[:, None]).reshape(-1),
+    ),
+    "Dense": LinearKind(
+        op="FULLY_CONNECTED",
+        kernel="kernel",
+        channel_axis=0,
+        to_tflite=lambda k: k.T,
+        from_tflite=lambda k, shape: k.T,
+        scale_outputs=lambda k, f: k * f,
+        scale_inputs=lambda k, f: k * f[:, None],
+        input_sum=lambda k, f: f @ k,
+    ),
+    "Conv2DTranspose": LinearKind(
+        op="TRANSPOSE_CONV",
+        kernel="kernel",
+        channel_axis=0,
+        to_tflite=lambda k: k.transpose(2, 0, 1, 3),
+        from_tflite=lambda k, shape: k.transpose(1, 2, 0, 3),
+        scale_outputs=lambda k, f: k * f[:, None],
+        scale_inputs=None,
+        input_sum=None,
+    ),
+}
+
+
+class Scale(Enum):
+    """What an operator does to the scale of its activation."""
+
+    OWN = "own"
+    PASSED_ON = "passed on"
+    JOINED = "joined"
+    LOGISTIC = "logistic"
+    TANH = "tanh"
+
+
+FIXED_SCALES: dict[Scale, tuple[float, int]] = {Scale.LOGISTIC: (1.0 / 256.0, -128), Scale.TANH: (1.0 / 128.0, 0)}
+
+SCALES: dict[str, Scale] = {
+    "Activation": Scale.OWN,
+    "Add": Scale.OWN,
+    "Average": Scale.OWN,
+    "AveragePooling1D": Scale.PASSED_ON,
+    "AveragePooling2D": Scale.PASSED_ON,
+    "Concatenate": Scale.JOINED,
+    "Cropping1D": Scale.PASSED_ON,
+    "Cropping2D": Scale.PASSED_ON,
+    "Flatten": Scale.PASSED_ON,
+    "GlobalAveragePooling1D": Scale.OWN,
+    "GlobalAveragePooling2D": Scale.OWN,
+    "GlobalMaxPooling1D": Scale.PASSED_ON,
+    "GlobalMaxPooling2D": Scale.PASSED_ON,
+    "HardSigmoid": Scale.OWN,
+    "HardSwish": Scale.OWN,
+    "LeakyReLU": Scale.OWN,
+    "MaxPooling1D": Scale.PASSED_ON,
+    "MaxPooling2D": Scale.PASSED_ON,
+    "Maximum": Scale.OWN,
+    "Minimum": Scale.OWN,
+    "Multiply": Scale.OWN,
+    "OpLayer": Scale.OWN,
+    "PReLU": Scale.OWN,
+    "Permute": Scale.PASSED_ON,
+    "ReLU": Scale.OWN,
+    "Reshape": Scale.PASSED_ON,
+    "Softmax": Scale.LOGISTIC,
+    "Subtract": Scale.OWN,
+    "UpSampling2D": Scale.PASSED_ON,
+    "ZeroPadding1D": Scale.PASSED_ON,
+    "ZeroPadding2D": Scale.PASSED_ON,
+}
+
+ACTIVATION_SCALES: dict[str, Scale] = {"softmax": Scale.LOGISTIC, "sigmoid": Scale.LOGISTIC, "tanh": Scale.TANH}
+
+# Operators of OpLayer that only move values; every other one computes and writes a scale of its own.
+MOVING_OPS = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "strided_slice", "getitem", "slice", "pad", "flip", "identity"})
+
+RELU_LIMITS: dict[str, float | None] = {"relu": None, "relu6": 6.0}
+
+BATCH_NORM = "BatchNormalization"
+CHANNEL_AFFINE = frozenset({BATCH_NORM, "Rescaling", "Normalization"})
+
+
+def channel_affine(kind: str, config: dict[str, object], weights: tuple[np.ndarray, ...], channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """y = scale * x + shift per channel for layers that are nothing else, or None where the layer is not of that form.
+
+    Args:
+        kind: class name of the layer, one of `CHANNEL_AFFINE`.
+        config: its Keras config.
+        weights: its weights in Keras order.
+        channels: size of the last axis.
+
+    Returns:
+        float64 scale and shift, each [channels].
+    """
+    ones = np.ones(channels)
+    if kind == "Rescaling":
+        return ones * np.asarray(config["scale"], np.float64), ones * np.asarray(config["offset"], np.float64)
+    if kind == "Normalization":
+        mean, variance = _normalization_statistics(config, weights)
+        if mean.size not in (1, channels):
+            return None
+        deviation = np.maximum(np.sqrt(variance), 1e-7)
+        scale, shift = 1.0 / deviation, -mean / deviation
+        if config.get("invert"):
+            scale, shift = deviation, mean
+        return ones * scale.reshape(-1), ones * shift.reshape(-1)
+    left = [np.asarray(w, np.float64) for w in weights]
+    gamma = left.pop(0) if config.get("scale", True) else ones
+    beta = left.pop(0) if config.get("center", True) else 0.0 * ones
+    mean, variance = left
+    scale = gamma / np.sqrt(variance + float(config["epsilon"]))  # type: ignore[arg-type]
+    return scale, beta - mean * scale
+
+
+def _normalization_statistics(config: dict[str, object], weights: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+    if len(weights) >= 2:
+        return np.asarray(weights[0], np.float64), np.asarray(weights[1], np.float64)
+    return np.asarray(config["mean"], np.float64), np.asarray(config["variance"], np.float64)

@@ -1,0 +1,111 @@
+"""The float model as passes see it: linear operators, the tensors between them, and a stream of what flows through.
+
+A pass knows no framework: it reads `LinearOp`s and `Tensor`s and asks the graph for a new graph with other weights.
+Weights are in TFLite's layout whatever the backend: convolution OHWI, depthwise 1HWC, dense [out, in].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tfq_pipeline.data import Data, InputSpec
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOp:
+    """An operator with a weight matrix.
+
+    Attributes:
+        name: layer name, unique in the graph.
+        type: class of the user's layer, such as ``Conv2D``.
+        op: TFLite builtin operator, such as ``CONV_2D``.
+        kernel: float32 weights in TFLite layout.
+        bias: float32 [channels], or None.
+        channel_axis: axis of the output channels in `kernel`.
+        input: name of the tensor it reads.
+        output: name of the tensor it writes, after its fused activation.
+        attributes: strides, padding, dilation and the like, as the framework names them.
+    """
+
+    name: str
+    type: str
+    op: str
+    kernel: np.ndarray
+    bias: np.ndarray | None
+    channel_axis: int
+    input: str
+    output: str
+    attributes: Mapping[str, object]
+
+    @property
+    def channels(self) -> int:
+        return int(self.kernel.shape[self.channel_axis])
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An activation that is stored between operators.
+
+    Attributes:
+        name: name of the layer that writes it (the input's name for a model input).
+        type: class of that layer.
+        shape: shape without the batch dimension, None where it is free.
+        same_scale_as: name of the tensor whose scale it must share (pooling, reshape, padding read and write one scale), else None.
+        joined: names that have to share a scale with it because one operator reads them together (concatenation).
+        fixed: (scale, zero point) at 8 bits where TFLite fixes them (softmax, sigmoid, tanh), else None.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+    same_scale_as: str | None = None
+    joined: tuple[str, ...] = ()
+    fixed: tuple[float, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """New values for a linear operator: kernel in TFLite layout, bias [channels] or None, both float32."""
+
+    kernel: np.ndarray
+    bias: np.ndarray | None
+
+
+class Graph(Protocol):
+    """What every backend gives. All methods are pure: `with_weights` and the folds return a new graph."""
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tensors that leave the model."""
+        ...
+
+    def linear_ops(self) -> tuple[LinearOp, ...]:
+        """Linear operators in execution order."""
+        ...
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Activations in execution order, model inputs first."""
+        ...
+
+    def batch_norms(self) -> tuple[str, ...]:
+        """Names of the batch normalizations that are not folded."""
+        ...
+
+    def with_weights(self, updates: Mapping[str, Weights]) -> Graph: ...
+
+    def fold_batch_norm(self) -> Graph: ...
+
+    def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
+        """Streams the named tensors, one dict a batch: [batch, ...] float32."""
+        ...
+
+    def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Outputs of the float model for one batch."""
+        ...

@@ -1,0 +1,175 @@
+"""The Plan: every decision about quantization as plain data.
+
+It is what passes fill in, what QAT starts from and ends in, what lowering writes into the file and what the report explains.
+It names tensors after the layers that own them, so it holds for any graph with the same names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from tfq_pipeline.errors import BadInput
+from tfq_pipeline.numerics.affine import Affine
+
+Scheme = Literal["uniform", "float"]
+Granularity = Literal["tensor", "channel"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TensorPlan:
+    """How one tensor is quantized.
+
+    Attributes:
+        bits: width of the integers; 32 for a tensor that stays float.
+        scheme: how integers stand for reals; "float" leaves the tensor alone.
+        granularity: what one scale covers.
+        affine: scales and zero points, None for "float".
+        values: the integers themselves where a pass chose them; None leaves them to rounding to nearest.
+    """
+
+    bits: int
+    scheme: Scheme = "uniform"
+    granularity: Granularity = "tensor"
+    affine: Affine | None = None
+    values: np.ndarray | None = None
+
+    @property
+    def is_float(self) -> bool:
+        return self.scheme == "float"
+
+
+FLOAT = TensorPlan(32, "float")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The decision for a whole model.
+
+    Attributes:
+        weights: by linear layer. TFLite layout.
+        activations: by the layer that writes the tensor; only tensors with a scale of their own stand here.
+        reasons: by layer, why it stays float or has other bits than asked.
+    """
+
+    weights: Mapping[str, TensorPlan] = field(default_factory=dict)
+    activations: Mapping[str, TensorPlan] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def with_weights(self, updates: Mapping[str, TensorPlan]) -> Plan:
+        return replace(self, weights={**self.weights, **updates})
+
+    def with_activations(self, updates: Mapping[str, TensorPlan]) -> Plan:
+        return replace(self, activations={**self.activations, **updates})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the plan as a zip of one JSON document and raw arrays; the file appears whole or not at all."""
+        arrays: dict[str, np.ndarray] = {}
+        document = {
+            "format": _FORMAT,
+            "weights": {name: _to_json(f"w{i}", t, arrays) for i, (name, t) in enumerate(self.weights.items())},
+            "activations": {name: _to_json(f"a{i}", t, arrays) for i, (name, t) in enumerate(self.activations.items())},
+            "reasons": dict(self.reasons),
+        }
+        beside = f"{os.fspath(path)}.partial"
+        try:
+            with open(beside, "wb") as file:
+                np.savez(file, plan=np.frombuffer(json.dumps(document).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+            os.replace(beside, path)
+        finally:
+            if os.path.exists(beside):
+                os.unlink(beside)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Reads what `save` wrote.
+
+        Raises:
+            BadInput: for a file that is missing, is no plan, or is of another format version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            document = json.loads(arrays.pop("plan").tobytes())
+        except FileNotFoundError:
+            raise BadInput(f"{os.fspath(path)}: no such plan file; 'tfq quantize --report DIR' writes one as DIR/plan.npz") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{os.fspath(path)}: not a plan file ({error}); give one that 'tfq quantize --report DIR' wrote") from error
+        if document.get("format") != _FORMAT:
+            raise BadInput(f"{os.fspath(path)}: plan format {document.get('format')}, this version reads {_FORMAT}; make the plan again")
+        return cls(
+            {name: _from_json(entry, arrays) for name, entry in document["weights"].items()},
+            {name: _from_json(entry, arrays) for name, entry in document["activations"].items()},
+            document["reasons"],
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One entry in which two plans differ: tensor kind ("weights", "activations"), layer, and what each says."""
+
+    kind: str
+    layer: str
+    left: str
+    right: str
+
+
+def compare(left: Plan, right: Plan) -> tuple[Difference, ...]:
+    """Where two plans differ, in the order of `left`, then what only `right` has."""
+    found = []
+    for kind in ("weights", "activations"):
+        a, b = getattr(left, kind), getattr(right, kind)
+        for name in dict.fromkeys([*a, *b]):
+            if name not in a or name not in b or not _equal(a[name], b[name]):
+                found.append(Difference(kind, name, _describe(a.get(name)), _describe(b.get(name))))
+    return tuple(found)
+
+
+def _equal(a: TensorPlan, b: TensorPlan) -> bool:
+    if (a.bits, a.scheme, a.granularity) != (b.bits, b.scheme, b.granularity):
+        return False
+    same_values = (a.values is None) == (b.values is None) and (a.values is None or np.array_equal(a.values, b.values))  # type: ignore[arg-type]
+    if a.affine is None or b.affine is None:
+        return same_values and a.affine is b.affine
+    return same_values and np.array_equal(a.affine.scale, b.affine.scale) and np.array_equal(a.affine.zero_point, b.affine.zero_point)
+
+
+def _describe(tensor: TensorPlan | None) -> str:
+    if tensor is None:
+        return "not planned"
+    if tensor.affine is None:
+        return tensor.scheme
+    scale = tensor.affine.scale
+    shown = f"{scale[0]:.6g}" if scale.size == 1 else f"{scale.min():.6g}..{scale.max():.6g}"
+    return f"{tensor.bits} bits per {tensor.granularity}, scale {shown}, zero point {int(tensor.affine.zero_point[0])}"
+
+
+def _to_json(key: str, tensor: TensorPlan, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bits": tensor.bits, "scheme": tensor.scheme, "granularity": tensor.granularity}
+    if tensor.affine is not None:
+        affine = tensor.affine
+        arrays[f"{key}_scale"], arrays[f"{key}_zero_point"] = affine.scale, affine.zero_point
+        entry["affine"] = {"key": key, "axis": affine.axis, "symmetric": affine.symmetric, "narrow": affine.narrow}
+    if tensor.values is not None:
+        arrays[f"{key}_values"] = tensor.values
+        entry["values"] = f"{key}_values"
+    return entry
+
+
+def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TensorPlan:
+    affine = None
+    if "affine" in entry:
+        a = entry["affine"]
+        affine = Affine(
+            entry["bits"], arrays[f"{a['key']}_scale"], arrays[f"{a['key']}_zero_point"], a["axis"], a["symmetric"], a["narrow"]
+        )
+    values = arrays[entry["values"]] if "values" in entry else None
+    return TensorPlan(entry["bits"], entry["scheme"], entry["granularity"], affine, values)
