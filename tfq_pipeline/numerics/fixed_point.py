@@ -66,23 +66,40 @@ def rounding_divide_by_pot(x: np.ndarray, exponent: np.ndarray | int) -> np.ndar
 
 
 def multiply_by_quantized_multiplier(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
-    """int32 x * multiplier * 2^(shift - 31), rounded twice: TFLite's default.
+    """int32 x * multiplier * 2^(shift - 31), rounded twice, the second time with halves away from zero: gemmlowp's way.
 
     Args:
-        x, multiplier, shift: int32, broadcast against each other; shift -31 to 30.
+        x, multiplier, shift: int32, broadcast against each other; multiplier not negative, shift -31 to 30.
     """
-    shift = np.asarray(shift, np.int64)
-    shifted = (np.asarray(x, np.int64) << np.maximum(shift, 0)).astype(np.int32)
-    return rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, multiplier), np.maximum(-shift, 0))
+    return rounding_divide_by_pot(_scaled_before_right_shift(x, multiplier, shift), _right_shift(shift))
+
+
+def multiply_by_quantized_multiplier_upward(
+    x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int
+) -> np.ndarray:
+    """int32 x * multiplier * 2^(shift - 31), rounded twice, both times with halves upward: ruy's SIMD kernels' way."""
+    right = _right_shift(shift)
+    half = (np.int64(1) << right) >> 1
+    return ((_scaled_before_right_shift(x, multiplier, shift) + half) >> right).astype(np.int32)
 
 
 def multiply_by_quantized_multiplier_single_rounding(
     x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int
 ) -> np.ndarray:
-    """int32 x * multiplier * 2^(shift - 31), rounded once with halves upward, as ruy does."""
+    """int32 x * multiplier * 2^(shift - 31), rounded once with halves upward."""
     total = 31 - np.asarray(shift, np.int64)
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     return ((product + (np.int64(1) << (total - 1))) >> total).astype(np.int32)
+
+
+def _scaled_before_right_shift(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    left = np.maximum(np.asarray(shift, np.int64), 0)
+    return saturating_rounding_doubling_high_mul((np.asarray(x, np.int64) << left).astype(np.int32), multiplier)
+
+
+def _right_shift(shift: np.ndarray | int) -> np.ndarray:
+    right: np.ndarray = np.maximum(-np.asarray(shift, np.int64), 0)
+    return right
 
 
 def activation_range(activation: Activation, scale: float, zero_point: int, bits: int = 8) -> tuple[int, int]:

@@ -19,14 +19,16 @@ from tfq_pipeline.numerics.fixed_point import (
     activation_range,
     multiply_by_quantized_multiplier,
     multiply_by_quantized_multiplier_single_rounding,
+    multiply_by_quantized_multiplier_upward,
     quantize_multiplier,
 )
 
 Padding = Literal["same", "valid"]
-Rounding = Literal["double", "single"]
+Rounding = Literal["double", "double_upward", "single"]
 
 _MULTIPLY: dict[Rounding, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "double": multiply_by_quantized_multiplier,
+    "double_upward": multiply_by_quantized_multiplier_upward,
     "single": multiply_by_quantized_multiplier_single_rounding,
 }
 
@@ -39,7 +41,7 @@ class OutputStage:
         multiplier, shift: int32 [1] or [output channels], see `fixed_point.quantize_multiplier`.
         zero_point: of the output.
         low, high: the output's range after the fused activation.
-        rounding: "double" for TFLite's own arithmetic, "single" for that of the ruy library.
+        rounding: which of `fixed_point`'s three multiplications; docs/arithmetic.md says which runtime path uses which.
     """
 
     multiplier: np.ndarray
