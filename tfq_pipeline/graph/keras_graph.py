@@ -12,12 +12,13 @@ import numpy as np
 from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import UnsupportedLayer
 from tfq_pipeline.graph.functional import Call, Functional, LayerSpec, TensorRef, disassemble
-from tfq_pipeline.graph.keras_fold import fold_channel_affine, fuse_relu, kernel_and_bias, kind, with_kernel
+from tfq_pipeline.graph.keras_fold import fold_channel_affine, fuse_relu, kernel_and_bias, kind, relu_name, with_kernel
 from tfq_pipeline.graph.keras_layers import (
     ACTIVATION_SCALES,
     BATCH_NORM,
     CHANNEL_AFFINE,
     FIXED_SCALES,
+    FUSES_RELU,
     LINEAR,
     MOVING_OPS,
     SCALES,
@@ -82,13 +83,20 @@ class KerasGraph:
         """
         found: dict[str, Tensor] = {}
         for call in self.net.calls:
-            if call.layer not in found:
+            if call.layer not in found and not self._fused_into_reader(call):
                 found[call.layer] = self._tensor(call)
         for call in self.net.calls:
             if self._scale(call) is Scale.JOINED:
                 names = tuple(dict.fromkeys(self.net.call(ref).layer for ref in self.net.reads(call)))
                 found[call.layer] = replace(found[call.layer], joined=names)
         return tuple(found.values())
+
+    def _fused_into_reader(self, call: Call) -> bool:
+        """Whether TFLite computes the call and the ReLU behind it in one operator, so that what lies between is never stored."""
+        if call.is_input or kind(self.net.layers[call.layer]) not in FUSES_RELU or self.net.is_output(TensorRef(call.id)):
+            return False
+        readers = self.net.consumers().get((call.id, 0), [])
+        return len(readers) == 1 and relu_name(self.net.layers[readers[0].layer]) is not None
 
     def _tensor(self, call: Call) -> Tensor:
         spec = self.net.layers[call.layer]
@@ -140,7 +148,7 @@ class KerasGraph:
         parts = [(name, call) for call in self.net.calls for name in (call.layer,) if name in set(names)]
         refs = [TensorRef(call.id) for _, call in parts]
         probe = replace(self.net, outputs=tuple(refs), output_structure=refs).build()
-        run = tf.function(lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True)
+        run = tf.function(lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False)
         for batch in data:
             values = tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in batch.inputs]))
             found: dict[str, list[np.ndarray]] = {}
@@ -159,7 +167,7 @@ class KerasGraph:
         import tensorflow as tf
 
         model = self.model
-        return tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True)
+        return tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False)
 
     def type_of(self, layer: str) -> str:
         return kind(self.net.layers[layer])

@@ -146,6 +146,9 @@ ACTIVATION_SCALES: dict[str, Scale] = {"softmax": Scale.LOGISTIC, "sigmoid": Sca
 # Operators of OpLayer that only move values; every other one computes and writes a scale of its own.
 MOVING_OPS = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "strided_slice", "getitem", "slice", "pad", "flip", "identity"})
 
+# Operators without weights that TFLite computes together with a ReLU behind them.
+FUSES_RELU = frozenset({"Add", "Subtract", "Multiply"})
+
 RELU_LIMITS: dict[str, float | None] = {"relu": None, "relu6": 6.0}
 
 BATCH_NORM = "BatchNormalization"

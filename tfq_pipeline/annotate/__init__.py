@@ -1,0 +1,1 @@
+"""TFMOT schemes, configs and quantizers that follow a Plan."""

@@ -1,0 +1,1 @@
+"""The float model behind one protocol; the Keras backend."""

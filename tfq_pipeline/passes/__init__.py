@@ -1,0 +1,1 @@
+"""One technique a file, under the name of its paper."""

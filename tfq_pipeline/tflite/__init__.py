@@ -1,0 +1,1 @@
+"""Flatbuffer in and out: conversion, rewrites, interpreters, inspection and verification."""

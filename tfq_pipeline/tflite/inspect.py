@@ -1,0 +1,107 @@
+"""What is in a .tflite: operators, weights by bits, batch norm left over, float operators, sizes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfq_pipeline.tflite import flatbuffer as fb
+from tfq_pipeline.tflite import metadata
+from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS
+
+_FLOAT_TYPES = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
+
+
+def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
+    """The `inspect` document of the interface.
+
+    `float_size_bytes` is the size of the float .tflite of the same model where the file's metadata tell it; for files of other programs
+    it is the size with every constant at 32 bits, and `float_size_source` says "computed".
+
+    Raises:
+        BadInput: for a missing or damaged file.
+    """
+    data = source if isinstance(source, bytes) else fb.read_file(source)
+    model = fb.read(source if isinstance(source, bytes) else source)
+    about = metadata.read(model)
+    weights = [_weight(model, op, about) for op in fb.ops(model) if op.name in LINEAR_INPUTS and _constant_weights(model, op)]
+    counted = "float_size_bytes" in about
+    float_size = int(about["float_size_bytes"]) if counted else len(data) + _growth(model)
+    return {
+        "size_bytes": len(data),
+        "float_size_bytes": float_size,
+        "float_size_source": "measured" if counted else "computed",
+        "compression_ratio": round(float_size / len(data), 4),
+        "ops": dict(sorted(Counter(op.name for op in fb.ops(model)).items())),
+        "unfolded_batch_norms": len(unfolded_batch_norms(model)),
+        "float_ops": len(float_ops(model)),
+        "weights": weights,
+        "about": {key: value for key, value in about.items() if key != "layers"},
+    }
+
+
+def float_ops(model: Any) -> tuple[fb.Op, ...]:
+    """Operators that compute in floating point. The conversions at the ends, QUANTIZE and DEQUANTIZE, only change the type."""
+    return tuple(
+        op
+        for op in fb.ops(model)
+        if op.name not in ("QUANTIZE", "DEQUANTIZE") and any(fb.type_name(t) in _FLOAT_TYPES for t in op.outputs)
+    )
+
+
+def unfolded_batch_norms(model: Any) -> tuple[fb.Op, ...]:
+    """MULs by a constant per channel whose result an ADD or SUB of a constant per channel reads: a batch norm that was not folded."""
+    added = {
+        id(tensor)
+        for op in fb.ops(model)
+        if op.name in ("ADD", "SUB") and any(t is not None and _per_channel(model, t) for t in op.inputs)
+        for tensor in op.inputs
+    }
+    return tuple(
+        op
+        for op in fb.ops(model)
+        if op.name == "MUL" and any(t is not None and _per_channel(model, t) for t in op.inputs) and id(op.outputs[0]) in added
+    )
+
+
+def _per_channel(model: Any, tensor: Any) -> bool:
+    shape = fb.shape(tensor)
+    return fb.is_constant(model, tensor) and bool(shape) and shape[-1] > 1 and int(np.prod(shape)) == shape[-1]
+
+
+def _constant_weights(model: Any, op: fb.Op) -> bool:
+    return fb.is_constant(model, op.inputs[LINEAR_INPUTS[op.name][0]])
+
+
+def _weight(model: Any, op: fb.Op, about: Mapping[str, Any]) -> dict[str, Any]:
+    tensor = op.inputs[LINEAR_INPUTS[op.name][0]]
+    kind = fb.type_name(tensor)
+    layers = about.get("layers", {})
+    layer = next((name for name, entry in layers.items() if entry["op"] == op.index), None)
+    floating = kind in _FLOAT_TYPES
+    return {
+        "tensor": fb.text(tensor.name),
+        "layer": layer,
+        "op": op.name,
+        "shape": list(fb.shape(tensor)),
+        "bits": layers[layer]["bits"] if layer is not None and not floating else fb.BITS[kind],
+        "storage": kind,
+        "scheme": "float" if floating else "uniform",
+        "granularity": "channel" if fb.scales(tensor).size > 1 else "tensor",
+        "group_size": None,
+        "bytes": len(model.buffers[tensor.buffer].data),
+    }
+
+
+def _growth(model: Any) -> int:
+    """Bytes that integer constants would gain at 32 bits a value, each buffer once."""
+    buffers: dict[int, int] = {}
+    for tensor in model.subgraphs[0].tensors:
+        kind = fb.type_name(tensor)
+        if fb.is_constant(model, tensor) and kind in fb.BITS and fb.scales(tensor).size and fb.BITS[kind] < 32:
+            buffers[tensor.buffer] = 4 * int(np.prod(fb.shape(tensor))) - len(model.buffers[tensor.buffer].data)
+    return sum(buffers.values())
