@@ -1,0 +1,12 @@
+# Cross build for arm64 Linux with Debian's g++-aarch64-linux-gnu; tests run under qemu-user where it is installed.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_FIND_ROOT_PATH /usr/aarch64-linux-gnu)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+find_program(TFQ_QEMU_ARM64 NAMES qemu-aarch64-static qemu-aarch64)
+if(TFQ_QEMU_ARM64)
+  set(CMAKE_CROSSCOMPILING_EMULATOR ${TFQ_QEMU_ARM64} -L /usr/aarch64-linux-gnu)
+endif()
