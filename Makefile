@@ -1,0 +1,109 @@
+# Two commands are enough: `make demo` and `make test`; each installs what it needs first. docs/build.md says more.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+JOBS ?= $(shell nproc)
+NATIVE := build/native
+CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cc' '*.h')
+QEMU_CPUS := cortex-a53 cortex-a76 max
+
+cmake = cmake -G Ninja -S . --log-level=WARNING -DCMAKE_BUILD_TYPE=Release
+ctest = ctest --output-on-failure --no-tests=error -j $(JOBS)
+heading = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | column -t -s '|'
+
+.PHONY: setup
+setup: bootstrap native  ## .venv with everything in it, and the native files that it loads
+
+.PHONY: bootstrap
+bootstrap:
+	$(call heading,system packages and .venv)
+	@tools/bootstrap.sh
+
+.PHONY: native
+native:  ## the delegate and the runner into tfq_pipeline/_native, for this machine and for arm64 Linux
+	$(call heading,native build)
+	@$(cmake) -B $(NATIVE)/host
+	@cmake --build $(NATIVE)/host -j $(JOBS) -- --quiet
+	@cmake --install $(NATIVE)/host --prefix . >/dev/null
+	@if command -v aarch64-linux-gnu-g++ >/dev/null; then \
+	  $(cmake) -B $(NATIVE)/linux_arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/linux_arm64.cmake; \
+	  cmake --build $(NATIVE)/linux_arm64 -j $(JOBS) -- --quiet; \
+	  cmake --install $(NATIVE)/linux_arm64 --prefix . >/dev/null; \
+	else \
+	  echo "no aarch64-linux-gnu-g++: built for this machine alone, so tfq benchmark --device emulator will not work"; \
+	fi
+
+.PHONY: demo
+demo: setup  ## quantize a real model, run it here and on an emulated arm64 device, write the report
+	$(call heading,demo)
+	@$(PY) -m examples.fashion_mnist.demo
+
+.PHONY: test
+test: setup lint native-test bazel-test pytest  ## all tests but the long ones; what CI runs
+
+.PHONY: test-long
+test-long: setup lint native-test bazel-test pytest-long  ## all tests
+
+.PHONY: lint
+lint:  ## style, types, import contracts
+	$(call heading,lint)
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-timings
+	@clang-format --dry-run -Werror $(CPP_FILES)
+
+.PHONY: format
+format:  ## rewrite the sources as lint wants them
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format --quiet .
+	@clang-format -i $(CPP_FILES)
+
+.PHONY: native-test
+native-test: native  ## C++ tests: here, under ASan and UBSan, and on emulated arm64 CPUs
+	$(call heading,C++ tests)
+	@$(ctest) --test-dir $(NATIVE)/host
+	$(call heading,C++ tests under ASan and UBSan)
+	@$(cmake) -B $(NATIVE)/sanitize -DTFQ_SANITIZE=address,undefined
+	@cmake --build $(NATIVE)/sanitize -j $(JOBS) -- --quiet
+	@$(ctest) --test-dir $(NATIVE)/sanitize
+	@if [ -d $(NATIVE)/linux_arm64 ] && command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
+	  for cpu in $(QEMU_CPUS); do \
+	    printf '\n== C++ tests on an emulated %s\n' $$cpu; \
+	    QEMU_CPU=$$cpu $(ctest) --test-dir $(NATIVE)/linux_arm64; \
+	  done; \
+	else \
+	  echo "no cross compiler or no qemu-aarch64: the arm64 kernels were not tested"; \
+	fi
+
+.PHONY: bazel-test
+bazel-test:  ## the same C++ and some Python tests through Bazel
+	$(call heading,Bazel)
+	@tools/bazel_test.sh
+
+.PHONY: pytest
+pytest:
+	$(call heading,Python tests)
+	@$(PY) -m pytest -n 2 -m "not slow"
+
+.PHONY: pytest-long
+pytest-long:
+	$(call heading,Python tests with the slow ones)
+	@$(PY) -m pytest -n 2
+
+.PHONY: lock
+lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index that pip is set up with
+	@.venv/bin/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
+	  --allow-unsafe --no-header --output-file requirements/lock.txt pyproject.toml
+
+.PHONY: clean
+clean:  ## removes what was built, not .venv
+	@rm -rf build dist out tfq_pipeline/_native .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
