@@ -61,10 +61,36 @@ class Data:
                 if left <= 0:
                     return
                 n = min(left, len(batch))
-                yield batch if n == len(batch) else Batch(
-                    tuple(x[:n] for x in batch.inputs), None if batch.labels is None else batch.labels[:n]
-                )
+                yield _rows(batch, 0, n)
                 left -= n
 
         size = samples if self.samples is None else min(samples, self.samples)
         return replace(self, open=head, samples=size)
+
+    def rebatched(self, batch_size: int) -> Data:
+        """The same samples in batches of `batch_size`; the last one may be smaller."""
+
+        def batches() -> Iterator[Batch]:
+            held: list[Batch] = []
+            count = 0
+            for batch in self.open():
+                held.append(batch)
+                count += len(batch)
+                while count >= batch_size:
+                    whole = _joined(held)
+                    yield _rows(whole, 0, batch_size)
+                    held, count = [_rows(whole, batch_size, len(whole))], count - batch_size
+            if count:
+                yield _joined(held)
+
+        return replace(self, open=batches)
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    labels = [b.labels for b in batches if b.labels is not None]
+    inputs = tuple(np.concatenate(column) for column in zip(*(b.inputs for b in batches), strict=True))
+    return Batch(inputs, np.concatenate(labels) if labels else None)
+
+
+def _rows(batch: Batch, start: int, stop: int) -> Batch:
+    return Batch(tuple(x[start:stop] for x in batch.inputs), None if batch.labels is None else batch.labels[start:stop])

@@ -24,7 +24,6 @@ class SymmetricWeights(quantizers.Quantizer):
     Args:
         bits: 2 to 8.
         kept_axes: axes with a scale for each entry; () for one scale for the tensor.
-        enabled: False passes weights through, for a layer that stays float.
     """
 
     def __init__(self, bits: int, kept_axes: tuple[int, ...]) -> None:

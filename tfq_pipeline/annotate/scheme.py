@@ -6,9 +6,11 @@ TFMOT's own schemes rewrite layer patterns and refuse what they do not know. Her
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow_model_optimization as tfmot
 import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
@@ -45,6 +47,7 @@ class PlanConfig(_keras.QuantizeConfig):
 
     def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
         """Fused activations stay as they are: the output quantizer comes after them."""
+        return None
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
         return [] if self.activation is None else [self.activation]
@@ -92,9 +95,18 @@ class PlanScheme(_keras.QuantizeScheme):
 
 @dataclass(frozen=True)
 class Ranges:
-    """How activation ranges behave in training: the share of the old range that each step keeps; 1.0 freezes them."""
+    """How activation ranges behave in training.
+
+    Attributes:
+        momentum: share of the old range that each step keeps; 1.0 freezes all.
+        frozen: layers whose range never moves.
+    """
 
     momentum: float = 1.0
+    frozen: frozenset[str] = frozenset()
+
+    def momentum_of(self, layer: str) -> float:
+        return 1.0 if layer in self.frozen else self.momentum
 
 
 def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_size: int | None = None) -> Any:
@@ -107,20 +119,20 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
         batch_size: batch dimension of the inputs, None to leave it free.
 
     Raises:
-        BadInput: where batch norm is not folded, or the plan names layers that the graph lacks.
+        BadInput: where batch norm is not folded, or the plan leaves a linear layer out.
     """
     if graph.batch_norms():
         raise BadInput(
             f"layer '{graph.batch_norms()[0]}' (BatchNormalization): not folded; put the pass fold_batch_norm before this one"
         )
-    unknown = (set(plan.weights) | set(plan.activations)) - set(graph.net.layers)
-    if unknown:
-        raise BadInput(f"the plan names layer '{sorted(unknown)[0]}', which the model does not have; make the plan from this model")
+    missing = [op.name for op in graph.linear_ops() if op.name not in plan.weights]
+    if missing:
+        raise BadInput(f"layer '{missing[0]}': the plan does not name it; make the plan from this model")
 
     net = graph.net
     for ref in net.inputs:
         name = net.call(ref).layer
-        quantizer = _activation(plan.activations.get(name), ranges)
+        quantizer = _activation(plan.activations.get(name), ranges.momentum_of(name))
         if quantizer is not None:
             layer = quantize_layer.QuantizeLayer(quantizer, name=f"{name}_quantize")
             net = net.with_call_after(ref, LayerSpec(layer.name, type(layer), layer.get_config(), ()))
@@ -140,7 +152,7 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
 
 
 def _annotated(layer: Any, spec: LayerSpec, plan: Plan, ranges: Ranges) -> Any:
-    config = PlanConfig(_weight(spec, plan.weights.get(spec.name)), _activation(plan.activations.get(layer.name), ranges))
+    config = PlanConfig(_weight(spec, plan.weights.get(spec.name)), _activation(plan.activations.get(layer.name), ranges.momentum_of(layer.name)))
     return _keras.quantize_annotate_layer(layer, config)
 
 
@@ -151,8 +163,23 @@ def _weight(spec: LayerSpec, tensor: TensorPlan | None) -> SymmetricWeights | No
     return SymmetricWeights(tensor.bits, axes)
 
 
-def _activation(tensor: TensorPlan | None, ranges: Ranges) -> ActivationRange | None:
+def _activation(tensor: TensorPlan | None, momentum: float) -> ActivationRange | None:
     if tensor is None or tensor.affine is None:
         return None
     low, high = float_range(tensor.affine)
-    return ActivationRange(tensor.bits, float(low[0]), float(high[0]), tensor.affine.symmetric, ranges.momentum)
+    return ActivationRange(tensor.bits, float(low[0]), float(high[0]), tensor.affine.symmetric, momentum)
+
+
+def fake_quantized(graph: KerasGraph, plan: Plan) -> Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]:
+    """The fake-quantized model as a function of one batch; outputs that TFLite fixes the scale of are given before that operator."""
+    import tensorflow as tf
+
+    model = annotate(graph.before_fixed_outputs(), plan)
+    run = tf.function(
+        lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False
+    )
+
+    def outputs(inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        return tuple(value.numpy() for value in tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in inputs])))
+
+    return outputs

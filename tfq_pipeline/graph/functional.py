@@ -6,7 +6,7 @@ tensors it reads, each `LayerSpec` holds a layer's class, config and weights. An
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,6 +118,17 @@ class Functional:
             outputs=tuple(swap(ref) for ref in self.outputs),
             output_structure=_map(self.output_structure, swap),
         )
+
+    def with_outputs(self, refs: Sequence[TensorRef]) -> Functional:
+        """Other tensors as outputs; calls that none of them needs are left out, inputs stay."""
+        needed = {ref.call for ref in refs}
+        for call in reversed(self.calls):
+            if call.id in needed:
+                needed |= {ref.call for ref in self.reads(call)}
+        calls = tuple(c for c in self.calls if c.id in needed or c.is_input)
+        left = {c.layer for c in calls}
+        layers = {name: spec for name, spec in self.layers.items() if name in left}
+        return replace(self, calls=calls, layers=layers, outputs=tuple(refs), output_structure=list(refs))
 
     def build(self, wrap: Callable[[LayerSpec], Any] | None = None, batch_size: int | None = None) -> Any:
         """Makes a tf_keras model.

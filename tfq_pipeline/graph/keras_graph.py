@@ -136,6 +136,15 @@ class KerasGraph:
             net = net.with_layer(with_kernel(spec, kernel, new.bias))
         return KerasGraph(net)
 
+    def before_fixed_outputs(self) -> KerasGraph:
+        """The graph with its outputs moved to what enters softmax and the like: where training and comparison happen."""
+        fixed = {t.name for t in self.tensors() if t.fixed is not None}
+        refs = []
+        for ref in self.net.outputs:
+            call = self.net.call(ref)
+            refs.append(self.net.reads(call)[0] if call.layer in fixed else ref)
+        return KerasGraph(self.net.with_outputs(refs))
+
     @cached_property
     def model(self) -> Any:
         """The graph as a float tf_keras model."""
@@ -147,7 +156,7 @@ class KerasGraph:
 
         parts = [(name, call) for call in self.net.calls for name in (call.layer,) if name in set(names)]
         refs = [TensorRef(call.id) for _, call in parts]
-        probe = replace(self.net, outputs=tuple(refs), output_structure=refs).build()
+        probe = self.net.with_outputs(refs).build()
         run = tf.function(lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False)
         for batch in data:
             values = tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in batch.inputs]))

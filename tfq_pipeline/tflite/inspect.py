@@ -40,7 +40,7 @@ def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
         "unfolded_batch_norms": len(unfolded_batch_norms(model)),
         "float_ops": len(float_ops(model)),
         "weights": weights,
-        "about": {key: value for key, value in about.items() if key != "layers"},
+        "about": {key: value for key, value in about.items() if key != "operators"},
     }
 
 
@@ -80,15 +80,14 @@ def _constant_weights(model: Any, op: fb.Op) -> bool:
 def _weight(model: Any, op: fb.Op, about: Mapping[str, Any]) -> dict[str, Any]:
     tensor = op.inputs[LINEAR_INPUTS[op.name][0]]
     kind = fb.type_name(tensor)
-    layers = about.get("layers", {})
-    layer = next((name for name, entry in layers.items() if entry["op"] == op.index), None)
+    entry = about.get("operators", {}).get(str(op.index), {})
     floating = kind in _FLOAT_TYPES
     return {
         "tensor": fb.text(tensor.name),
-        "layer": layer,
+        "layer": entry.get("layer"),
         "op": op.name,
         "shape": list(fb.shape(tensor)),
-        "bits": layers[layer]["bits"] if layer is not None and not floating else fb.BITS[kind],
+        "bits": fb.BITS[kind] if floating else entry.get("bits", fb.BITS[kind]),
         "storage": kind,
         "scheme": "float" if floating else "uniform",
         "granularity": "channel" if fb.scales(tensor).size > 1 else "tensor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,20 +22,15 @@ def _litert() -> Any:
     return interpreter
 
 
-def _tflite_runtime() -> Any:
-    from tflite_runtime import interpreter
-
-    return interpreter
-
-
 def _tensorflow() -> Any:
     import tensorflow as tf
 
     return tf.lite
 
 
-# Runtimes by the name that results carry; each module has Interpreter and OpResolverType.
-RUNTIMES: Mapping[str, Callable[[], Any]] = {"litert": _litert, "tflite_runtime": _tflite_runtime, "tensorflow": _tensorflow}
+# Runtimes by the name that results carry; each module has Interpreter and OpResolverType. tflite-runtime is not among them: it fails in a
+# process that imported tensorflow (see load_check).
+RUNTIMES: Mapping[str, Callable[[], Any]] = {"litert": _litert, "tensorflow": _tensorflow}
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,9 @@ def open_model(
     if not default_delegates:
         options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = module.Interpreter(**options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tf.lite.Interpreter says on each use that LiteRT is its successor
+            interpreter = module.Interpreter(**options)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise DeviceFailed(f"{name}: {runtime} refuses it: {first_line(error)}; try another runtime, or the delegate") from error

@@ -36,11 +36,8 @@ def lower(graph: KerasGraph, plan: Plan, inputs: IoType, outputs: IoType, about:
     layers = match_layers(model, linear, PREFIX)
     rewrite_weights(model, linear, plan, layers)
     _name_signature(model, graph)
-    tensors = {
-        layer: {"op": index, "bits": plan.weights[layer].bits, "scheme": plan.weights[layer].scheme, "granularity": plan.weights[layer].granularity}
-        for index, layer in layers.items()
-    }
-    metadata.write(model, {**about, "layers": tensors})
+    operators = {str(index): {"layer": layer, "bits": plan.weights[layer].bits} for index, layer in layers.items()}
+    metadata.write(model, {**about, "operators": operators})
     return fb.pack(model)
 
 

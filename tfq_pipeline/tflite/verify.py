@@ -1,0 +1,167 @@
+"""Verification: the file holds what the plan says and computes what the fake-quantized model computes.
+
+Integer operators round once where the fake-quantized model computes in float and rounds after, so each operator may differ by one
+step at a rounding boundary. The stated limit is therefore one step (LSB) for each operator with a scale of its own on the longest way
+through the model; the mean is far below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tfq_pipeline.data import Data
+from tfq_pipeline.errors import DeviceFailed, GateFailed
+from tfq_pipeline.graph.protocol import Graph, LinearOp
+from tfq_pipeline.plan import Plan
+from tfq_pipeline.tflite import flatbuffer as fb
+from tfq_pipeline.tflite import metadata
+from tfq_pipeline.tflite.inspect import float_ops, unfolded_batch_norms
+from tfq_pipeline.tflite.interpreter import RUNTIMES, first_line, open_model
+from tfq_pipeline.tflite.load_check import loads_in_tflite_runtime
+from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS, integers, storage_type
+
+# Operators whose int8 scale TFLite fixes and that stretch small differences; their input is compared instead of their output.
+_FIXED_SCALE_OPS = ("SOFTMAX", "LOGISTIC", "TANH", "LOG_SOFTMAX")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Result of `verify`.
+
+    Attributes:
+        samples: how many were compared.
+        max_abs_error_lsb, mean_abs_error_lsb: difference to the fake-quantized model in steps of the compared tensor.
+        limit_lsb: the largest difference that is explained by one step an operator.
+        argmax_agreement: share of samples with the same largest output; 1.0 for outputs with one value.
+        float_ops, unfolded_batch_norms: counts in the file.
+        runtimes: by runtime, "loads" or why not.
+    """
+
+    samples: int
+    max_abs_error_lsb: float
+    mean_abs_error_lsb: float
+    limit_lsb: int
+    argmax_agreement: float
+    float_ops: int
+    unfolded_batch_norms: int
+    runtimes: dict[str, str]
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verify(data: bytes, graph: Graph, plan: Plan, fake_quantized: Any, samples: Data, require_integer: bool) -> Verification:
+    """Checks a lowered file.
+
+    Args:
+        data: the file.
+        graph: the folded graph that was lowered.
+        plan: its plan.
+        fake_quantized: callable from a batch of inputs to the outputs of the fake-quantized model, before any operator with a fixed scale.
+        samples: inputs to compare on.
+        require_integer: one float operator is a failure.
+
+    Raises:
+        GateFailed: for batch norm left over, float operators in an integer file, weights other than planned, a difference above the
+            limit, or a file that no runtime loads.
+    """
+    model = fb.read(data)
+    check_weights(model, graph.linear_ops(), plan)
+    norms, floats = unfolded_batch_norms(model), float_ops(model)
+    if norms:
+        raise GateFailed(f"operator {norms[0].index} (MUL): a batch normalization was not folded; put fold_batch_norm first in the recipe")
+    if floats and require_integer:
+        names = ", ".join(sorted({op.name for op in floats}))
+        raise GateFailed(f"{len(floats)} operators stay float ({names}); the first is operator {floats[0].index}; 'tfq inspect' lists them")
+    runtimes = {**{name: _loads(data, name) for name in RUNTIMES}, "tflite_runtime": loads_in_tflite_runtime(data)}
+    if runtimes["litert"] != "loads":
+        raise GateFailed(f"the file does not load in litert: {runtimes['litert']}")
+    tensors = compared_tensors(model)
+    limit = longest_path(model)
+    worst, total, count, agree, seen = 0.0, 0.0, 0, 0, 0
+    runner = open_model(data, keep_tensors=True, default_delegates=False)
+    for batch in samples:
+        raw = runner.run_raw([p.to_file(x) for p, x in zip(runner.input_ports, batch.inputs, strict=True)], [i for i, _ in tensors])
+        reference = fake_quantized(batch.inputs)
+        for value, expected, (_, tensor) in zip(raw, reference, tensors, strict=True):
+            scale = float(fb.scales(tensor)[0]) if fb.scales(tensor).size else 0.0
+            if scale == 0.0:
+                continue
+            got = (value.astype(np.float64) - float(fb.zero_points(tensor)[0])) * scale
+            error = np.abs(got - expected) / scale
+            worst, total, count = max(worst, float(error.max())), total + float(error.sum()), count + error.size
+        seen += len(batch)
+        agree += _argmax_agreement(raw[0], reference[0])
+    result = Verification(
+        seen, round(worst, 3), round(total / max(count, 1), 5), limit, agree / max(seen, 1), len(floats), len(norms), runtimes
+    )
+    if worst > limit:
+        raise GateFailed(
+            f"the file differs from the fake-quantized model by {worst:.1f} steps, at most {limit} are explained by rounding; "
+            "'tfq debug' shows the first layer that differs"
+        )
+    return result
+
+
+def check_weights(model: Any, linear: Sequence[LinearOp], plan: Plan) -> None:
+    """Compares every weight integer and scale of the file with the plan.
+
+    Raises:
+        GateFailed: naming the layer that differs.
+    """
+    by_name = {op.name: op for op in linear}
+    layers = metadata.read(model)["operators"]
+    for op in fb.ops(model):
+        entry = layers.get(str(op.index))
+        if entry is None:
+            continue
+        planned = plan.weights[entry["layer"]]
+        if planned.is_float or planned.affine is None:
+            continue
+        tensor = op.inputs[LINEAR_INPUTS[op.name][0]]
+        wanted = integers(by_name[entry["layer"]], planned)
+        if fb.type_name(tensor) != storage_type(planned.bits) or not np.array_equal(fb.array(model, tensor), wanted):
+            raise GateFailed(f"layer '{entry['layer']}': the file's weights are not the plan's {planned.bits}-bit integers")
+        if not np.array_equal(fb.scales(tensor), planned.affine.scale):
+            raise GateFailed(f"layer '{entry['layer']}': the file's weight scales are not the plan's")
+
+
+def compared_tensors(model: Any) -> list[tuple[int, Any]]:
+    """Tensors to compare: the outputs, or what enters the operator with a fixed scale that makes them."""
+    graph = model.subgraphs[0]
+    makers = {int(i): operator for operator in graph.operators for i in operator.outputs}
+    found = []
+    for output in graph.outputs:
+        index = int(output)
+        while index in makers and fb.op_name(model, makers[index]) in (*_FIXED_SCALE_OPS, "DEQUANTIZE"):
+            index = int(makers[index].inputs[0])
+        found.append((index, graph.tensors[index]))
+    return found
+
+
+def longest_path(model: Any) -> int:
+    """Operators that requantize on the longest way from an input to an output."""
+    depth: dict[int, int] = {}
+    for op in fb.ops(model):
+        reads = max((depth.get(id(t), 0) for t in op.inputs if t is not None), default=0)
+        own = not all(np.array_equal(fb.scales(t), fb.scales(op.inputs[0])) for t in op.outputs) if op.inputs and op.inputs[0] else True
+        for tensor in op.outputs:
+            depth[id(tensor)] = reads + int(own)
+    return max(depth.values(), default=1)
+
+
+def _argmax_agreement(a: np.ndarray, b: np.ndarray) -> int:
+    flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    return int((flat_a.argmax(axis=1) == flat_b.argmax(axis=1)).sum())
+
+
+def _loads(data: bytes, runtime: str) -> str:
+    try:
+        open_model(data, runtime=runtime)
+    except DeviceFailed as error:
+        return first_line(error)
+    return "loads"
