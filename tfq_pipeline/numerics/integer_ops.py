@@ -71,8 +71,8 @@ def output_stage(
 
     Args:
         weight_scale: float32 [1] or [output channels].
-        float32_product: rounds input scale times weight scale to float32 before the division, as FULLY_CONNECTED with
-            one scale per tensor does; every other case multiplies in double.
+        float32_product: rounds input scale times weight scale to float32 before the division, as the optimized
+            FULLY_CONNECTED does for weights with one scale; every other case multiplies in double.
     """
     product = np.float64(np.float32(input_scale)) * np.asarray(weight_scale, np.float32).astype(np.float64)
     if float32_product:

@@ -30,15 +30,15 @@ class OneOp:
     activation: Activation
     geometry: dict[str, Any]
 
-    def expected(self, rounding: integer_ops.Rounding) -> np.ndarray:
-        """The oracle's int8 output."""
+    def expected(self, rounding: integer_ops.Rounding, *, float32_product: bool = False) -> np.ndarray:
+        """The oracle's int8 output; see `integer_ops.output_stage`."""
         stage = integer_ops.output_stage(
             self.input[0],
             self.weight_scale,
             *self.output,
             self.activation,
             rounding=rounding,
-            float32_product=self.op == "fully_connected" and self.weight_scale.size == 1,
+            float32_product=float32_product,
         )
         return getattr(integer_ops, self.op)(self.x, self.weights, self.bias, self.input[1], stage, **self.geometry)
 

@@ -63,7 +63,46 @@ def test_reference_depthwise_conv2d_rounds_twice():
 @pytest.mark.parametrize("op", ["conv2d", "fully_connected"])
 def test_optimized_conv2d_and_fully_connected_round_upward(op, bits):
     for case in cases(op, bits):
-        np.testing.assert_array_equal(run(case, OPTIMIZED), case.expected("double_upward"))
+        product_in_float32 = op == "fully_connected" and case.weight_scale.size == 1
+        expected = case.expected("double_upward", float32_product=product_in_float32)
+        np.testing.assert_array_equal(run(case, OPTIMIZED), expected)
+
+
+def wide_fully_connected(rng: np.random.Generator) -> OneOp:
+    """A layer with one scale whose product with the input scale rounds badly in float32."""
+    input_scale, weight_scale = np.float32(0.0), np.float32(1.0)
+    error = 0.0
+    while error < 5e-8:
+        input_scale, weight_scale = np.float32(rng.uniform(0.01, 0.03)), np.float32(rng.uniform(0.001, 0.01))
+        product = float(input_scale) * float(weight_scale)
+        error = abs(float(input_scale * weight_scale) / product - 1)
+    x = rng.integers(-128, 128, (256, 512)).astype(np.int8)
+    weights = rng.integers(1, 128, (512, 512)).astype(np.int8)
+    largest = ((x + 128.0) @ weights.T.astype(np.float64)).max() * product
+    return OneOp(
+        op="fully_connected",
+        x=x,
+        weights=weights,
+        bits=8,
+        weight_scale=np.array([weight_scale]),
+        bias=np.zeros(512, np.int32),
+        input=(float(input_scale), -128),
+        output=(float(np.float32(largest / 255)), -128),
+        activation="none",
+        geometry={},
+    )
+
+
+def test_optimized_fully_connected_multiplies_scales_in_float32_and_the_reference_in_double():
+    rng = np.random.default_rng(0)
+    told_apart = {OPTIMIZED: 0, REFERENCE: 0}
+    for _ in range(6):
+        case = wide_fully_connected(rng)
+        for resolver, rounding, in_float32 in ((OPTIMIZED, "double_upward", True), (REFERENCE, "single", False)):
+            expected = case.expected(rounding, float32_product=in_float32)
+            np.testing.assert_array_equal(run(case, resolver), expected)
+            told_apart[resolver] += (expected != case.expected(rounding, float32_product=not in_float32)).sum()
+    assert all(told_apart.values())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
