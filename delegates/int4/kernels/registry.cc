@@ -6,10 +6,21 @@ namespace tfq::int4 {
 namespace {
 
 constexpr const GemmKernel* kGemmKernels[] = {
+#if defined(__x86_64__)
+    &gemm_qs8_qs4cw_4x16c4_avx2,
+#elif defined(__aarch64__)
+    &gemm_qs8_qs4cw_8x8c4_neon_dotprod,
+    &gemm_qs8_qs4cw_4x4c8_neon,
+#endif
     &gemm_qs8_qs4cw_4x1c1_reference,
 };
 
 constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
+#if defined(__x86_64__)
+    &dwconv_qs8_qs4cw_2c32_avx2,
+#elif defined(__aarch64__)
+    &dwconv_qs8_qs4cw_2c16_neon,
+#endif
     &dwconv_qs8_qs4cw_1c1_reference,
 };
 

@@ -1,5 +1,7 @@
 // What the packers share: reading 4-bit weights as they lie in the file, and the section of per-channel parameters that stands
 // in front of the weights of each block of channels.
+//
+// Small functions are static, because kernels include them into files compiled for one instruction set alone.
 #ifndef TFQ_DELEGATES_INT4_PACKING_PACKING_H_
 #define TFQ_DELEGATES_INT4_PACKING_PACKING_H_
 
@@ -13,7 +15,7 @@ namespace tfq::int4 {
 // Value -8..7 of weight `index`: two's complement, two a byte, the even index in the low nibble.
 int32_t SignedNibble(const uint8_t* nibbles, size_t index);
 
-constexpr size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+static constexpr size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Sum of `count` weights that start at `begin` and stand `stride` apart.
 int32_t SumOfWeights(const uint8_t* nibbles, size_t begin, size_t count, size_t stride);
@@ -24,10 +26,8 @@ int32_t SumOfWeights(const uint8_t* nibbles, size_t begin, size_t count, size_t 
 void WriteChannelSection(const WeightSource& source, int32_t n_begin, int32_t n_end, int32_t block, int32_t offset,
                          const int32_t* weight_sum, int32_t* section);
 
-// Bytes of one block's channel section, padded so that what follows is aligned.
-constexpr size_t ChannelSectionBytes(int32_t block) {
-  return RoundUp(3 * sizeof(int32_t) * static_cast<size_t>(block), kPackedAlignment);
-}
+// Bytes of one block's channel section.
+static constexpr size_t ChannelSectionBytes(int32_t block) { return 3 * sizeof(int32_t) * static_cast<size_t>(block); }
 
 }  // namespace tfq::int4
 

@@ -15,6 +15,7 @@ size_t PackedBytes(const DepthwiseShape& shape) {
 }
 
 void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed) {
+  std::memset(packed, 0, PackedBytes(shape));
   int32_t* section = static_cast<int32_t*>(packed);
   for (int32_t c = 0; c < shape.channels; ++c) {
     const int32_t sum = SumOfWeights(source.nibbles, c, shape.taps, shape.channels);

@@ -18,6 +18,7 @@ size_t PackedBytes(const GemmShape& shape) {
 
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
   const size_t depth = size_t(shape.taps) * shape.channels;
+  std::memset(packed, 0, PackedBytes(shape));
   int32_t* section = static_cast<int32_t*>(packed);
   for (int32_t n = 0; n < shape.n; ++n) {
     const int32_t sum = SumOfWeights(source.nibbles, n * depth, depth, 1);

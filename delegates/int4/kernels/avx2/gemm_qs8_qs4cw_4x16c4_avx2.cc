@@ -1,0 +1,238 @@
+// GEMM on AVX2. Weights are stored as w + 8 (0..15) and stay unsigned: maddubs takes them beside signed activations, its sums of two
+// products stay below 2 * 15 * 128, and eight of them fit 16 bits before they are widened. What the +8 adds, 8 * sum(row), is
+// taken off at the end; the sums of the rows are made once for all channels.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "delegates/int4/kernels/avx2/output_stage_avx2.h"
+#include "delegates/int4/kernels/unroll.h"
+#include "delegates/int4/kernels/variants.h"
+#include "delegates/int4/packing/packing.h"
+
+namespace tfq::int4 {
+namespace {
+
+constexpr int32_t kMr = 4;
+constexpr int32_t kNr = 16;
+constexpr int32_t kKr = 4;
+constexpr size_t kGroupBytes = kNr * kKr / 2;
+constexpr int32_t kGroupsIn16Bits = 8;
+constexpr int32_t kWeightOffset = 8;
+
+size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr - 1) / kKr; }
+
+size_t BlockBytes(const GemmShape& shape) {
+  return RoundUp(ChannelSectionBytes(kNr) + shape.taps * GroupsOfTap(shape) * kGroupBytes, kPackedAlignment);
+}
+
+size_t PackedBytes(const GemmShape& shape) { return RoundUp(shape.n, kNr) / kNr * BlockBytes(shape); }
+
+// Byte 4 * i + k of a group: channel i in the low nibble, channel i + 8 in the high one. Padding is 0, which adds nothing.
+void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
+  std::memset(packed, 0, PackedBytes(shape));
+  const size_t depth = size_t(shape.taps) * shape.channels;
+  uint8_t* block = static_cast<uint8_t*>(packed);
+  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(shape)) {
+    int32_t sums[kNr] = {};
+    for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
+      const size_t weights = (n_begin + i) * depth;
+      sums[i] = SumOfWeights(source.nibbles, weights, depth, 1);
+      uint8_t* groups = block + ChannelSectionBytes(kNr) + i % 8 * kKr;
+      for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
+        for (int32_t c = 0; c < shape.channels; ++c) {
+          const int32_t value = SignedNibble(source.nibbles, weights + size_t(tap) * shape.channels + c) + kWeightOffset;
+          groups[c / kKr * kGroupBytes + c % kKr] |= static_cast<uint8_t>(value << (i / 8 * 4));
+        }
+      }
+    }
+    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums, reinterpret_cast<int32_t*>(block));
+  }
+}
+
+inline int32_t LoadFour(const int8_t* from) {
+  int32_t four;
+  std::memcpy(&four, from, 4);
+  return four;
+}
+
+// One to three channels that end a row; the rest meets weights of zero.
+inline int32_t LoadTail(const int8_t* from, int32_t count) {
+  uint32_t four = static_cast<uint8_t>(from[0]);
+  if (count > 1) four |= static_cast<uint32_t>(static_cast<uint8_t>(from[1])) << 8;
+  if (count > 2) four |= static_cast<uint32_t>(static_cast<uint8_t>(from[2])) << 16;
+  return static_cast<int32_t>(four);
+}
+
+// Sum of a row, by sums of absolute differences of the row moved to unsigned.
+int32_t SumOfRow(const int8_t* row, int32_t channels) {
+  const __m256i flip = _mm256_set1_epi8(-128);
+  __m256i sums = _mm256_setzero_si256();
+  int32_t c = 0;
+  for (; c + 32 <= channels; c += 32) {
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + c));
+    sums = _mm256_add_epi64(sums, _mm256_sad_epu8(_mm256_xor_si256(a, flip), _mm256_setzero_si256()));
+  }
+  const __m128i half_flip = _mm256_castsi256_si128(flip);
+  __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  for (; c + 16 <= channels; c += 16) {
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + c));
+    half = _mm_add_epi64(half, _mm_sad_epu8(_mm_xor_si128(a, half_flip), _mm_setzero_si128()));
+  }
+  int32_t unsigned_channels = c;
+  if (c + 8 <= channels) {
+    const __m128i a = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + c));
+    half = _mm_add_epi64(half, _mm_sad_epu8(_mm_xor_si128(a, half_flip), _mm_setzero_si128()));
+    c += 8;
+    unsigned_channels += 16;  // the empty upper half counts as eight zeros, moved by 128 as well
+  }
+  int32_t sum = _mm_cvtsi128_si32(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))) - 128 * unsigned_channels;
+  for (; c < channels; ++c) sum += row[c];
+  return sum;
+}
+
+template <int kRows>
+struct Sums {
+  __m256i wide[kRows][2];    // int32, eight channels each
+  __m256i narrow[kRows][2];  // int16, two for each channel
+};
+
+template <int kRows>
+inline void Widen(Sums<kRows>& sums) {
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    TFQ_UNROLL
+    for (int v = 0; v < 2; ++v) {
+      const __m256i pairs = _mm256_madd_epi16(sums.narrow[m][v], _mm256_set1_epi16(1));
+      sums.wide[m][v] = _mm256_add_epi32(sums.wide[m][v], pairs);
+      sums.narrow[m][v] = _mm256_setzero_si256();
+    }
+  }
+}
+
+struct WeightPair {
+  __m256i low;
+  __m256i high;
+};
+
+inline WeightPair DecodeWeights(const uint8_t* group) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(group));
+  return {_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)};
+}
+
+inline void Accumulate(const WeightPair& weights, int32_t four, __m256i (&narrow)[2]) {
+  const __m256i a = _mm256_set1_epi32(four);
+  narrow[0] = _mm256_add_epi16(narrow[0], _mm256_maddubs_epi16(weights.low, a));
+  narrow[1] = _mm256_add_epi16(narrow[1], _mm256_maddubs_epi16(weights.high, a));
+}
+
+template <int kRows>
+Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, const uint8_t* group) {
+  Sums<kRows> sums;
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    TFQ_UNROLL
+    for (int v = 0; v < 2; ++v) sums.wide[m][v] = sums.narrow[m][v] = _mm256_setzero_si256();
+  }
+  const int32_t tail = shape.channels % kKr;
+  const int32_t whole = shape.channels - tail;
+  int32_t room = kGroupsIn16Bits;
+  for (int32_t tap = 0; tap < shape.taps; ++tap, rows += kMr) {
+    int32_t c = 0;
+    while (c < whole) {
+      const int32_t left = (whole - c) / kKr;
+      const int32_t groups = left < room ? left : room;
+      for (const int32_t end = c + groups * kKr; c < end; c += kKr, group += kGroupBytes) {
+        const WeightPair weights = DecodeWeights(group);
+        TFQ_UNROLL
+        for (int m = 0; m < kRows; ++m) Accumulate(weights, LoadFour(rows[m] + c), sums.narrow[m]);
+      }
+      room -= groups;
+      if (room == 0) {
+        Widen(sums);
+        room = kGroupsIn16Bits;
+      }
+    }
+    if (tail != 0) {
+      const WeightPair weights = DecodeWeights(group);
+      TFQ_UNROLL
+      for (int m = 0; m < kRows; ++m) Accumulate(weights, LoadTail(rows[m] + whole, tail), sums.narrow[m]);
+      group += kGroupBytes;
+      if (--room == 0) {
+        Widen(sums);
+        room = kGroupsIn16Bits;
+      }
+    }
+  }
+  Widen(sums);
+  return sums;
+}
+
+template <int kRows, Rounding rounding>
+void RunRows(const GemmShape& shape, const GemmTile& tile) {
+  int32_t corrections[kRows];
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    int32_t sum = 0;
+    for (int32_t tap = 0; tap < shape.taps; ++tap) sum += SumOfRow(tile.rows[tap * kMr + m], shape.channels);
+    corrections[m] = kWeightOffset * sum;
+  }
+  const size_t block_bytes = BlockBytes(shape);
+  const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
+  int8_t* out = tile.out;
+  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
+    const Sums<kRows> sums = SumBlock<kRows>(shape, tile.rows, block + ChannelSectionBytes(kNr));
+    const int32_t* bias = reinterpret_cast<const int32_t*>(block);
+    const ScaleAvx2 scales[2] = {LoadScaleAvx2(bias + kNr, bias + 2 * kNr),
+                                 LoadScaleAvx2(bias + kNr + 8, bias + 2 * kNr + 8)};
+    TFQ_UNROLL
+    for (int m = 0; m < kRows; ++m) {
+      if (m >= tile.m) break;
+      __m256i outputs[2];
+      TFQ_UNROLL
+      for (int v = 0; v < 2; ++v) {
+        const __m256i constant = _mm256_sub_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(bias + 8 * v)),
+                                                  _mm256_set1_epi32(corrections[m]));
+        outputs[v] = ApplyOutputStageAvx2<rounding>(_mm256_add_epi32(sums.wide[m][v], constant), scales[v], tile.stage);
+      }
+      const __m128i bytes = NarrowAvx2(outputs[0], outputs[1]);
+      int8_t* to = out + m * tile.out_stride;
+      if (tile.n_end - n >= kNr) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+      } else {
+        alignas(16) int8_t part[kNr];
+        _mm_store_si128(reinterpret_cast<__m128i*>(part), bytes);
+        std::memcpy(to, part, tile.n_end - n);
+      }
+    }
+  }
+}
+
+template <int kRows>
+void RunRows(const GemmShape& shape, const GemmTile& tile) {
+  if (tile.stage.rounding == Rounding::kSingle) {
+    RunRows<kRows, Rounding::kSingle>(shape, tile);
+  } else {
+    RunRows<kRows, Rounding::kDouble>(shape, tile);
+  }
+}
+
+void Run(const GemmShape& shape, const GemmTile& tile) {
+  switch (tile.m) {
+    case 1:
+      return RunRows<1>(shape, tile);
+    case 2:
+      return RunRows<2>(shape, tile);
+    default:
+      return RunRows<4>(shape, tile);
+  }
+}
+
+}  // namespace
+
+const GemmKernel gemm_qs8_qs4cw_4x16c4_avx2 = {
+    "gemm_qs8_qs4cw_4x16c4_avx2", CpuTier::kAvx2, kMr, kNr, kKr, PackedBytes, Pack, Run,
+};
+
+}  // namespace tfq::int4
