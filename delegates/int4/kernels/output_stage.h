@@ -33,9 +33,28 @@ static inline int32_t MultiplyDoubleRounding(int32_t x, int32_t multiplier, int3
   return (high >> right) + (remainder > threshold ? 1 : 0);
 }
 
+// The first rounding of MultiplyDoubleRounding, then a rounding shift: ties upward, as NEON's does it.
+static inline int32_t MultiplyDoubleRoundingUpward(int32_t x, int32_t multiplier, int32_t shift) {
+  const int32_t left = shift > 0 ? shift : 0;
+  const int32_t right = shift > 0 ? 0 : -shift;
+  const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << left);
+  const int64_t high = (int64_t{shifted} * multiplier + (int64_t{1} << 30)) >> 31;
+  return static_cast<int32_t>((high + ((int64_t{1} << right) >> 1)) >> right);
+}
+
+static inline int32_t MultiplyRounded(int32_t x, int32_t multiplier, int32_t shift, Rounding rounding) {
+  switch (rounding) {
+    case Rounding::kSingle:
+      return MultiplySingleRounding(x, multiplier, shift);
+    case Rounding::kDouble:
+      return MultiplyDoubleRounding(x, multiplier, shift);
+    default:
+      return MultiplyDoubleRoundingUpward(x, multiplier, shift);
+  }
+}
+
 static inline int8_t ApplyOutputStage(int32_t sum, int32_t multiplier, int32_t shift, const OutputStage& stage) {
-  const int32_t scaled = stage.rounding == Rounding::kSingle ? MultiplySingleRounding(sum, multiplier, shift)
-                                                             : MultiplyDoubleRounding(sum, multiplier, shift);
+  const int32_t scaled = MultiplyRounded(sum, multiplier, shift, stage.rounding);
   const int32_t value = WrappingAdd(scaled, stage.zero_point);
   return static_cast<int8_t>(value < stage.min ? stage.min : value > stage.max ? stage.max : value);
 }

@@ -18,7 +18,8 @@ constexpr size_t kPackedAlignment = 64;
 // The runtime's kernels do not all round alike; an operator names the rounding of the built-in kernel that it stands for.
 enum class Rounding : int32_t {
   kDouble,  // gemmlowp: saturating rounding doubling high multiply, then a division by a power of two, ties away from zero
-  kSingle,  // ruy: one 64-bit product, shifted right once, ties upward
+  kSingle,  // one 64-bit product, shifted right once, ties upward
+  kDoubleUpward,  // as kDouble, but the division by a power of two rounds ties upward: the optimized built-in kernels
 };
 
 // What follows the 32-bit sum: the multiplier of each output channel as TFLite writes it (Q31 multiplier, power-of-two shift,
@@ -27,7 +28,7 @@ struct OutputStage {
   int32_t zero_point;
   int32_t min;
   int32_t max;
-  Rounding rounding = Rounding::kDouble;
+  Rounding rounding = Rounding::kDoubleUpward;
 };
 
 // Weights of one matrix as they lie in the file: int4, two a byte, low nibble first, row-major [n][taps][channels].
