@@ -154,7 +154,8 @@ def quantize(x: np.ndarray, affine: Affine) -> np.ndarray:
         steps = (x / scale).astype(np.float64)
     # In double the sum with one half is exact for every float32 that is not saturated anyway; in float32 it is not.
     rounded = np.trunc(steps + np.copysign(0.5, steps))
-    return np.clip(rounded + zero_point, affine.qmin, affine.qmax).astype(np.int8 if affine.bits <= 8 else np.int16)
+    integers = np.clip(rounded + zero_point, affine.qmin, affine.qmax)
+    return np.asarray(integers, np.int8 if affine.bits <= 8 else np.int16)
 
 
 def dequantize(q: np.ndarray, affine: Affine) -> np.ndarray:
@@ -162,7 +163,7 @@ def dequantize(q: np.ndarray, affine: Affine) -> np.ndarray:
     q = np.asarray(q)
     steps = q.astype(np.int32) - _along(affine.zero_point, affine, q)
     # float32 holds the difference (17 bits at most), so the product is rounded once, as in the DEQUANTIZE kernel.
-    return steps.astype(np.float32) * _along(affine.scale, affine, q)
+    return np.asarray(steps.astype(np.float32) * _along(affine.scale, affine, q))
 
 
 def fake_quantize(x: np.ndarray, affine: Affine) -> np.ndarray:

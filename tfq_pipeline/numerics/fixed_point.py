@@ -62,7 +62,7 @@ def rounding_divide_by_pot(x: np.ndarray, exponent: np.ndarray | int) -> np.ndar
     x, exponent = np.asarray(x, np.int64), np.asarray(exponent, np.int64)
     mask = (np.int64(1) << exponent) - 1
     above = (x & mask) > (mask >> 1) + (x < 0)
-    return ((x >> exponent) + above).astype(np.int32)
+    return np.asarray((x >> exponent) + above).astype(np.int32)
 
 
 def multiply_by_quantized_multiplier(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
@@ -80,7 +80,7 @@ def multiply_by_quantized_multiplier_upward(
     """int32 x * multiplier * 2^(shift - 31), rounded twice, both times with halves upward: ruy's SIMD kernels' way."""
     right = _right_shift(shift)
     half = (np.int64(1) << right) >> 1
-    return ((_scaled_before_right_shift(x, multiplier, shift) + half) >> right).astype(np.int32)
+    return np.asarray((_scaled_before_right_shift(x, multiplier, shift) + half) >> right).astype(np.int32)
 
 
 def multiply_by_quantized_multiplier_single_rounding(
@@ -89,7 +89,7 @@ def multiply_by_quantized_multiplier_single_rounding(
     """int32 x * multiplier * 2^(shift - 31), rounded once with halves upward."""
     total = 31 - np.asarray(shift, np.int64)
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
-    return ((product + (np.int64(1) << (total - 1))) >> total).astype(np.int32)
+    return np.asarray((product + (np.int64(1) << (total - 1))) >> total).astype(np.int32)
 
 
 def _scaled_before_right_shift(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
