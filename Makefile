@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 JOBS ?= $(shell nproc)
 NATIVE := build/native
+INSTALLED := tfq_int4_delegate tfq_runner
 CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cc' '*.h')
 QEMU_CPUS := cortex-a53 cortex-a76 max
 
@@ -31,11 +32,11 @@ bootstrap:
 native:  ## the delegate and the runner into tfq_pipeline/_native, for this machine and for arm64 Linux
 	$(call heading,native build)
 	@$(cmake) -B $(NATIVE)/host
-	@cmake --build $(NATIVE)/host -j $(JOBS) -- --quiet
+	@cmake --build $(NATIVE)/host -j $(JOBS) --target $(INSTALLED) -- --quiet
 	@cmake --install $(NATIVE)/host --prefix . >/dev/null
 	@if command -v aarch64-linux-gnu-g++ >/dev/null; then \
 	  $(cmake) -B $(NATIVE)/linux_arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/linux_arm64.cmake; \
-	  cmake --build $(NATIVE)/linux_arm64 -j $(JOBS) -- --quiet; \
+	  cmake --build $(NATIVE)/linux_arm64 -j $(JOBS) --target $(INSTALLED) -- --quiet; \
 	  cmake --install $(NATIVE)/linux_arm64 --prefix . >/dev/null; \
 	else \
 	  echo "no aarch64-linux-gnu-g++: built for this machine alone, so tfq benchmark --device emulator will not work"; \
@@ -70,12 +71,14 @@ format:  ## rewrite the sources as lint wants them
 .PHONY: native-test
 native-test: native  ## C++ tests: here, under ASan and UBSan, and on emulated arm64 CPUs
 	$(call heading,C++ tests)
+	@cmake --build $(NATIVE)/host -j $(JOBS) -- --quiet
 	@$(ctest) --test-dir $(NATIVE)/host
 	$(call heading,C++ tests under ASan and UBSan)
 	@$(cmake) -B $(NATIVE)/sanitize -DTFQ_SANITIZE=address,undefined
 	@cmake --build $(NATIVE)/sanitize -j $(JOBS) -- --quiet
 	@$(ctest) --test-dir $(NATIVE)/sanitize
 	@if [ -d $(NATIVE)/linux_arm64 ] && command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
+	  cmake --build $(NATIVE)/linux_arm64 -j $(JOBS) -- --quiet; \
 	  for cpu in $(QEMU_CPUS); do \
 	    printf '\n== C++ tests on an emulated %s\n' $$cpu; \
 	    QEMU_CPU=$$cpu $(ctest) --test-dir $(NATIVE)/linux_arm64; \
