@@ -12,9 +12,9 @@ enum class CpuTier {
   kAvx2 = 17,
 };
 
-const char* CpuTierName(CpuTier tier);                    // "reference", "neon", "neon_dotprod", "avx2"
-bool ParseCpuTier(const char* name, CpuTier* tier);       // also "auto": the highest of this architecture
-CpuTier BestCpuTier();                                    // what this CPU runs
+const char* CpuTierName(CpuTier tier);               // "reference", "neon", "neon_dotprod", "avx2"
+bool ParseCpuTier(const char* name, CpuTier* tier);  // also "auto": the highest of this architecture
+CpuTier BestCpuTier();                               // what this CPU runs
 bool CpuRuns(CpuTier tier);
 
 }  // namespace tfq::int4

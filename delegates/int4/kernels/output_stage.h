@@ -1,6 +1,7 @@
 // From the 32-bit sum to the int8 output: the scalar form, which the vector forms of each tier equal bit for bit.
 //
-// Functions are static: each tier's file is compiled for its own instruction set, and a shared inline copy could come from any.
+// Functions are static: each tier's file is compiled for its own instruction set, and a shared inline copy could come
+// from any.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_OUTPUT_STAGE_H_
 #define TFQ_DELEGATES_INT4_KERNELS_OUTPUT_STAGE_H_
 
@@ -14,47 +15,38 @@ static inline int32_t WrappingAdd(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
 }
 
-// round(x * multiplier * 2^(shift - 31)), ties upward; bits above the 32nd are lost. multiplier >= 0, -31 <= shift <= 30.
+// round(x * multiplier * 2^(shift - 31)), ties upward; bits above the 32nd are lost. multiplier >= 0, -31 <= shift
+// <= 30.
 static inline int32_t MultiplySingleRounding(int32_t x, int32_t multiplier, int32_t shift) {
   const int32_t right = 31 - shift;
   const int64_t rounding = int64_t{1} << (right - 1);
   return static_cast<int32_t>((int64_t{x} * multiplier + rounding) >> right);
 }
 
-// gemmlowp's pair of roundings. A left shift loses the bits above the 32nd. multiplier >= 0, -31 <= shift <= 30.
-static inline int32_t MultiplyDoubleRounding(int32_t x, int32_t multiplier, int32_t shift) {
+// The same, rounded twice; ties of the second rounding go upward or away from zero. A left shift loses the bits above
+// the 32nd.
+static inline int32_t MultiplyDoubleRounding(int32_t x, int32_t multiplier, int32_t shift, bool ties_away) {
   const int32_t left = shift > 0 ? shift : 0;
   const int32_t right = shift > 0 ? 0 : -shift;
   const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << left);
   const int32_t high = static_cast<int32_t>((int64_t{shifted} * multiplier + (int64_t{1} << 30)) >> 31);
   const int32_t mask = static_cast<int32_t>((int64_t{1} << right) - 1);
   const int32_t remainder = high & mask;
-  const int32_t threshold = (mask >> 1) + (high < 0 ? 1 : 0);
+  const int32_t threshold = (mask >> 1) + (ties_away && high < 0 ? 1 : 0);
   return (high >> right) + (remainder > threshold ? 1 : 0);
 }
 
-// The first rounding of MultiplyDoubleRounding, then a rounding shift: ties upward, as NEON's does it.
-static inline int32_t MultiplyDoubleRoundingUpward(int32_t x, int32_t multiplier, int32_t shift) {
-  const int32_t left = shift > 0 ? shift : 0;
-  const int32_t right = shift > 0 ? 0 : -shift;
-  const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << left);
-  const int64_t high = (int64_t{shifted} * multiplier + (int64_t{1} << 30)) >> 31;
-  return static_cast<int32_t>((high + ((int64_t{1} << right) >> 1)) >> right);
+// First of `channels` output channels whose ties go away from zero, under the double roundings.
+static inline int32_t TiesAwayBegin(Rounding rounding, int32_t channels) {
+  if (rounding == Rounding::kDouble) return 0;
+  return rounding == Rounding::kDoubleByEights ? channels / 8 * 8 : channels;
 }
 
-static inline int32_t MultiplyRounded(int32_t x, int32_t multiplier, int32_t shift, Rounding rounding) {
-  switch (rounding) {
-    case Rounding::kSingle:
-      return MultiplySingleRounding(x, multiplier, shift);
-    case Rounding::kDouble:
-      return MultiplyDoubleRounding(x, multiplier, shift);
-    default:
-      return MultiplyDoubleRoundingUpward(x, multiplier, shift);
-  }
-}
-
-static inline int8_t ApplyOutputStage(int32_t sum, int32_t multiplier, int32_t shift, const OutputStage& stage) {
-  const int32_t scaled = MultiplyRounded(sum, multiplier, shift, stage.rounding);
+static inline int8_t ApplyOutputStage(int32_t sum, int32_t multiplier, int32_t shift, bool ties_away,
+                                      const OutputStage& stage) {
+  const int32_t scaled = stage.rounding == Rounding::kSingle
+                             ? MultiplySingleRounding(sum, multiplier, shift)
+                             : MultiplyDoubleRounding(sum, multiplier, shift, ties_away);
   const int32_t value = WrappingAdd(scaled, stage.zero_point);
   return static_cast<int8_t>(value < stage.min ? stage.min : value > stage.max ? stage.max : value);
 }

@@ -1,7 +1,8 @@
-// The one table of kernels. A kernel is a packer and an inner loop that belong together; the operators in ops/ tile over it.
+// The one table of kernels. A kernel is a packer and an inner loop that belong together; the operators in ops/ tile
+// over it.
 //
-// Contract of every kernel: allocates nothing, starts no thread, keeps no state, never reads outside the input rows it is given
-// (ASan runs over them), never writes outside the output tile, and equals its reference twin bit for bit.
+// Contract of every kernel: allocates nothing, starts no thread, keeps no state, never reads outside the input rows it
+// is given (ASan runs over them), never writes outside the output tile, and equals its reference twin bit for bit.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_REGISTRY_H_
 #define TFQ_DELEGATES_INT4_KERNELS_REGISTRY_H_
 
@@ -15,15 +16,17 @@ namespace tfq::int4 {
 // Alignment that every kernel asks of `packed`.
 constexpr size_t kPackedAlignment = 64;
 
-// The runtime's kernels do not all round alike; an operator names the rounding of the built-in kernel that it stands for.
+// The runtimes' kernels do not all round alike; an operator names the rounding of the built-in kernel that it stands
+// for.
 enum class Rounding : int32_t {
-  kDouble,  // gemmlowp: saturating rounding doubling high multiply, then a division by a power of two, ties away from zero
-  kSingle,  // one 64-bit product, shifted right once, ties upward
-  kDoubleUpward,  // as kDouble, but the division by a power of two rounds ties upward: the optimized built-in kernels
+  kDoubleUpward,    // rounding doubling high multiply, then a rounding shift to the right; ties upward in both
+  kDouble,          // gemmlowp: as above, but ties away from zero in the second
+  kDoubleByEights,  // kDoubleUpward for the first n / 8 * 8 output channels, kDouble for those left: LiteRT's depthwise
+  kSingle,          // one 64-bit product, shifted right once, ties upward
 };
 
-// What follows the 32-bit sum: the multiplier of each output channel as TFLite writes it (Q31 multiplier, power-of-two shift,
-// positive to the left), the output's zero point and the range of the fused activation (within int8).
+// What follows the 32-bit sum: the multiplier of each output channel as TFLite writes it (Q31 multiplier, power-of-two
+// shift, positive to the left), the output's zero point and the range of the fused activation (within int8).
 struct OutputStage {
   int32_t zero_point;
   int32_t min;
@@ -40,8 +43,9 @@ struct WeightSource {
   int32_t input_zero_point;
 };
 
-// C[m][n] = stage(sum over taps and channels of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] + bias[n]).
-// taps is kernel height x width for an indirect convolution, 1 for a 1x1 convolution, a dense layer or a gathered patch.
+// C[m][n] = stage(sum over taps and channels of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] +
+// bias[n]). taps is kernel height x width for an indirect convolution, 1 for a 1x1 convolution, a dense layer or a
+// gathered patch.
 struct GemmShape {
   int32_t n;
   int32_t taps;
@@ -70,8 +74,8 @@ struct GemmKernel {
   void (*run)(const GemmShape&, const GemmTile&);
 };
 
-// Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] + bias[c]).
-// WeightSource::nibbles is [taps][channels] here, the layout of the file.
+// Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] +
+// bias[c]). WeightSource::nibbles is [taps][channels] here, the layout of the file.
 struct DepthwiseShape {
   int32_t taps;
   int32_t channels;
@@ -81,7 +85,7 @@ struct DepthwiseTile {
   int32_t pixels;             // output pixels in this tile
   const int8_t* const* rows;  // [pixels][taps]: row of `channels` int8 each
   const void* packed;
-  int8_t* out;                // pixel p at out + p * out_stride
+  int8_t* out;  // pixel p at out + p * out_stride
   ptrdiff_t out_stride;
   OutputStage stage;
 };

@@ -1,5 +1,5 @@
-// Every kernel there is, one line each, defined in the file of the same name (docs/delegate-kernels.md has the grammar).
-// A kernel joins the table in registry.cc and is thereby tested and measured.
+// Every kernel there is, one line each, defined in the file of the same name (docs/delegate-kernels.md has the
+// grammar). A kernel joins the table in registry.cc and is thereby tested and measured.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_VARIANTS_H_
 #define TFQ_DELEGATES_INT4_KERNELS_VARIANTS_H_
 

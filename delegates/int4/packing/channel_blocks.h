@@ -1,7 +1,8 @@
 // How the vector depthwise kernels cut channels into blocks.
 //
-// The last block ends at the last channel and may overlap the one before it: no row is read past its end, and the channels that
-// both blocks hold are computed twice, to the same values. Fewer channels than the narrowest width make one block, part empty.
+// The last block ends at the last channel and may overlap the one before it: no row is read past its end, and the
+// channels that both blocks hold are computed twice, to the same values. Fewer channels than the narrowest width make
+// one block, part empty.
 #ifndef TFQ_DELEGATES_INT4_PACKING_CHANNEL_BLOCKS_H_
 #define TFQ_DELEGATES_INT4_PACKING_CHANNEL_BLOCKS_H_
 

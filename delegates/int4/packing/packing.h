@@ -1,5 +1,5 @@
-// What the packers share: reading 4-bit weights as they lie in the file, and the section of per-channel parameters that stands
-// in front of the weights of each block of channels.
+// What the packers share: reading 4-bit weights as they lie in the file, and the section of per-channel parameters that
+// stands in front of the weights of each block of channels.
 //
 // Small functions are static, because kernels include them into files compiled for one instruction set alone.
 #ifndef TFQ_DELEGATES_INT4_PACKING_PACKING_H_
@@ -20,8 +20,8 @@ static constexpr size_t RoundUp(size_t value, size_t multiple) { return (value +
 // Sum of `count` weights that start at `begin` and stand `stride` apart.
 int32_t SumOfWeights(const uint8_t* nibbles, size_t begin, size_t count, size_t stride);
 
-// Writes int32 bias[block], multiplier[block], shift[block]: what the output stage needs of channels n_begin .. n_begin + block.
-// The bias takes in the part of the sum that does not depend on the data: bias[n] - offset * weight_sum[n].
+// Writes int32 bias[block], multiplier[block], shift[block]: what the output stage needs of channels n_begin .. n_begin
+// + block. The bias takes in the part of the sum that does not depend on the data: bias[n] - offset * weight_sum[n].
 // Channels at or past n_end get zeros; weight_sum has one entry for each channel of the block.
 void WriteChannelSection(const WeightSource& source, int32_t n_begin, int32_t n_end, int32_t block, int32_t offset,
                          const int32_t* weight_sum, int32_t* section);

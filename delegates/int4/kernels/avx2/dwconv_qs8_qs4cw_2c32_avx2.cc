@@ -1,11 +1,13 @@
-// Depthwise convolution on AVX2: two pixels at a time over blocks of 32, 16 or 8 channels. Two taps are interleaved byte by byte, so
-// that maddubs multiplies and adds both. Activations are moved to 0..255 (the packed bias takes the 128 off again) and weights
-// are signed: a pair of products stays within 2 * 255 * 8, and eight pairs fit 16 bits before they are widened.
+// Depthwise convolution on AVX2: two pixels at a time over blocks of 32, 16 or 8 channels. Two taps are interleaved
+// byte by byte, so that maddubs multiplies and adds both. Activations are moved to 0..255 (the packed bias takes the
+// 128 off again) and weights are signed: a pair of products stays within 2 * 255 * 8, and eight pairs fit 16 bits
+// before they are widened.
 #include <immintrin.h>
 
 #include <cstring>
 
 #include "delegates/int4/kernels/avx2/output_stage_avx2.h"
+#include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
 #include "delegates/int4/packing/channel_blocks.h"
@@ -37,8 +39,9 @@ struct NibblePlace {
   int32_t bit;
 };
 
-// Blocks of 16 and 32: in each 16 channels, bytes 2j and 2j + 1 hold both taps of channel j (low nibble) and of j + 8 (high nibble),
-// which is the order that unpacking two rows gives. A block of 8: byte i holds tap 0 (low) and tap 1 (high) of channel i.
+// Blocks of 16 and 32: in each 16 channels, bytes 2j and 2j + 1 hold both taps of channel j (low nibble) and of j + 8
+// (high nibble), which is the order that unpacking two rows gives. A block of 8: byte i holds tap 0 (low) and tap 1
+// (high) of channel i.
 NibblePlace PlaceOf(int32_t width, int32_t i, int32_t tap) {
   if (width == 8) return {i, tap * 4};
   return {i / 16 * 16 + i % 8 * 2 + tap, i % 16 / 8 * 4};
@@ -75,9 +78,10 @@ inline const int8_t* SecondRow(const int8_t* const* rows, int32_t pair, int32_t 
   return rows[2 * pair + 1 < taps ? 2 * pair + 1 : 2 * pair];
 }
 
-template <int kPixels, Rounding rounding>
-void RunBlock32(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int8_t* out,
-                ptrdiff_t out_stride, const OutputStage& stage) {
+template <int kPixels, bool single_rounding>
+void RunBlock32(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
+                int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
+  const int32_t ties_away_begin = TiesAwayBegin(stage.rounding, shape.channels);
   const int32_t* bias = reinterpret_cast<const int32_t*>(block);
   const uint8_t* weights = block + ChannelSectionBytes(32);
   const __m256i nibble = _mm256_set1_epi8(15);
@@ -102,8 +106,8 @@ void RunBlock32(const DepthwiseShape& shape, const uint8_t* block, const int8_t*
       TFQ_UNROLL
       for (int p = 0; p < kPixels; ++p) {
         const int8_t* const* taps = rows + ptrdiff_t(p) * shape.taps;
-        const __m256i first = _mm256_xor_si256(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(FirstRow(taps, pair) + begin)), flip);
+        const __m256i first =
+            _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(FirstRow(taps, pair) + begin)), flip);
         const __m256i second = _mm256_xor_si256(
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(SecondRow(taps, pair, shape.taps) + begin)), flip);
         const __m256i products_low = _mm256_maddubs_epi16(_mm256_unpacklo_epi8(first, second), low);
@@ -124,13 +128,14 @@ void RunBlock32(const DepthwiseShape& shape, const uint8_t* block, const int8_t*
   }
   for (int half = 0; half < 2; ++half) {
     const int32_t* multiplier = bias + 32 + 16 * half;
-    const ScaleAvx2 scales[2] = {LoadScaleAvx2(multiplier, multiplier + 32),
-                                 LoadScaleAvx2(multiplier + 8, multiplier + 40)};
+    const int32_t channel = begin + 16 * half;
+    const ScaleAvx2 scales[2] = {LoadScaleAvx2(multiplier, multiplier + 32, channel, ties_away_begin),
+                                 LoadScaleAvx2(multiplier + 8, multiplier + 40, channel + 8, ties_away_begin)};
     TFQ_UNROLL
     for (int p = 0; p < kPixels; ++p) {
-      const __m256i low = ApplyOutputStageAvx2<rounding>(wide[p][2 * half], scales[0], stage);
-      const __m256i high = ApplyOutputStageAvx2<rounding>(wide[p][2 * half + 1], scales[1], stage);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + p * out_stride + begin + 16 * half), NarrowAvx2(low, high));
+      const __m256i low = ApplyOutputStageAvx2<single_rounding>(wide[p][2 * half], scales[0], stage);
+      const __m256i high = ApplyOutputStageAvx2<single_rounding>(wide[p][2 * half + 1], scales[1], stage);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + p * out_stride + channel), NarrowAvx2(low, high));
     }
   }
 }
@@ -145,10 +150,11 @@ inline __m128i LoadChannels(const int8_t* from, int32_t valid) {
 }
 
 // Blocks of 16 and of 8 channels; `valid` is below the width only when there are fewer than eight channels.
-template <int kWidth, int kPixels, Rounding rounding>
-void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int32_t valid,
-              int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
+template <int kWidth, int kPixels, bool single_rounding>
+void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
+              int32_t valid, int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
   constexpr int kVectors = kWidth / 8;
+  const int32_t ties_away_begin = TiesAwayBegin(stage.rounding, shape.channels);
   const int32_t* bias = reinterpret_cast<const int32_t*>(block);
   const uint8_t* weights = block + ChannelSectionBytes(kWidth);
   const __m128i nibble = _mm_set1_epi8(15);
@@ -184,7 +190,8 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
       for (int p = 0; p < kPixels; ++p) {
         const int8_t* const* taps = rows + ptrdiff_t(p) * shape.taps;
         const __m128i first = _mm_xor_si128(LoadChannels<kWidth>(FirstRow(taps, pair) + begin, valid), flip);
-        const __m128i second = _mm_xor_si128(LoadChannels<kWidth>(SecondRow(taps, pair, shape.taps) + begin, valid), flip);
+        const __m128i second =
+            _mm_xor_si128(LoadChannels<kWidth>(SecondRow(taps, pair, shape.taps) + begin, valid), flip);
         TFQ_UNROLL
         for (int v = 0; v < kVectors; ++v) {
           const __m128i both = v == 0 ? _mm_unpacklo_epi8(first, second) : _mm_unpackhi_epi8(first, second);
@@ -205,8 +212,9 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
     __m256i outputs[2];
     TFQ_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const ScaleAvx2 scale = LoadScaleAvx2(bias + kWidth + 8 * v, bias + 2 * kWidth + 8 * v);
-      outputs[v] = ApplyOutputStageAvx2<rounding>(wide[p][v], scale, stage);
+      const ScaleAvx2 scale =
+          LoadScaleAvx2(bias + kWidth + 8 * v, bias + 2 * kWidth + 8 * v, begin + 8 * v, ties_away_begin);
+      outputs[v] = ApplyOutputStageAvx2<single_rounding>(wide[p][v], scale, stage);
     }
     const __m128i bytes = NarrowAvx2(outputs[0], outputs[kVectors - 1]);
     int8_t* to = out + p * out_stride + begin;
@@ -221,20 +229,20 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
   }
 }
 
-template <int kPixels, Rounding rounding>
+template <int kPixels, bool single_rounding>
 void RunPixels(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int8_t* out,
                ptrdiff_t out_stride, const OutputStage& stage) {
   switch (BlockWidth(shape.channels)) {
     case 32:
-      return RunBlock32<kPixels, rounding>(shape, block, rows, begin, out, out_stride, stage);
+      return RunBlock32<kPixels, single_rounding>(shape, block, rows, begin, out, out_stride, stage);
     case 16:
-      return RunBlock<16, kPixels, rounding>(shape, block, rows, begin, 16, out, out_stride, stage);
+      return RunBlock<16, kPixels, single_rounding>(shape, block, rows, begin, 16, out, out_stride, stage);
     default:
-      return RunBlock<8, kPixels, rounding>(shape, block, rows, begin, shape.channels, out, out_stride, stage);
+      return RunBlock<8, kPixels, single_rounding>(shape, block, rows, begin, shape.channels, out, out_stride, stage);
   }
 }
 
-template <Rounding rounding>
+template <bool single_rounding>
 void RunRounded(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   const int32_t width = BlockWidth(shape.channels);
   const int32_t blocks = ChannelBlockCount(shape.channels, width);
@@ -245,17 +253,17 @@ void RunRounded(const DepthwiseShape& shape, const DepthwiseTile& tile) {
     int8_t* out = tile.out;
     int32_t p = 0;
     for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
-      RunPixels<2, rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+      RunPixels<2, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
     }
-    if (p < tile.pixels) RunPixels<1, rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+    if (p < tile.pixels) RunPixels<1, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
   }
 }
 
 void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<Rounding::kSingle>(shape, tile);
+    RunRounded<true>(shape, tile);
   } else {
-    RunRounded<Rounding::kDouble>(shape, tile);
+    RunRounded<false>(shape, tile);
   }
 }
 

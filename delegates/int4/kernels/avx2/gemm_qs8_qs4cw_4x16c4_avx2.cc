@@ -1,11 +1,12 @@
-// GEMM on AVX2. Weights are stored as w + 8 (0..15) and stay unsigned: maddubs takes them beside signed activations, its sums of two
-// products stay below 2 * 15 * 128, and eight of them fit 16 bits before they are widened. What the +8 adds, 8 * sum(row), is
-// taken off at the end; the sums of the rows are made once for all channels.
+// GEMM on AVX2. Weights are stored as w + 8 (0..15) and stay unsigned: maddubs takes them beside signed activations,
+// its sums of two products stay below 2 * 15 * 128, and eight of them fit 16 bits before they are widened. What the +8
+// adds, 8 * sum(row), is taken off at the end; the sums of the rows are made once for all channels.
 #include <immintrin.h>
 
 #include <cstring>
 
 #include "delegates/int4/kernels/avx2/output_stage_avx2.h"
+#include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
 #include "delegates/int4/packing/packing.h"
@@ -28,7 +29,8 @@ size_t BlockBytes(const GemmShape& shape) {
 
 size_t PackedBytes(const GemmShape& shape) { return RoundUp(shape.n, kNr) / kNr * BlockBytes(shape); }
 
-// Byte 4 * i + k of a group: channel i in the low nibble, channel i + 8 in the high one. Padding is 0, which adds nothing.
+// Byte 4 * i + k of a group: channel i in the low nibble, channel i + 8 in the high one. Padding is 0, which adds
+// nothing.
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
   std::memset(packed, 0, PackedBytes(shape));
   const size_t depth = size_t(shape.taps) * shape.channels;
@@ -41,12 +43,14 @@ void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
       uint8_t* groups = block + ChannelSectionBytes(kNr) + i % 8 * kKr;
       for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
         for (int32_t c = 0; c < shape.channels; ++c) {
-          const int32_t value = SignedNibble(source.nibbles, weights + size_t(tap) * shape.channels + c) + kWeightOffset;
+          const int32_t value =
+              SignedNibble(source.nibbles, weights + size_t(tap) * shape.channels + c) + kWeightOffset;
           groups[c / kKr * kGroupBytes + c % kKr] |= static_cast<uint8_t>(value << (i / 8 * 4));
         }
       }
     }
-    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums, reinterpret_cast<int32_t*>(block));
+    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums,
+                        reinterpret_cast<int32_t*>(block));
   }
 }
 
@@ -169,7 +173,7 @@ Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, const ui
   return sums;
 }
 
-template <int kRows, Rounding rounding>
+template <int kRows, bool single_rounding>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
   int32_t corrections[kRows];
   TFQ_UNROLL
@@ -180,12 +184,13 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
   }
   const size_t block_bytes = BlockBytes(shape);
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   int8_t* out = tile.out;
   for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
     const Sums<kRows> sums = SumBlock<kRows>(shape, tile.rows, block + ChannelSectionBytes(kNr));
     const int32_t* bias = reinterpret_cast<const int32_t*>(block);
-    const ScaleAvx2 scales[2] = {LoadScaleAvx2(bias + kNr, bias + 2 * kNr),
-                                 LoadScaleAvx2(bias + kNr + 8, bias + 2 * kNr + 8)};
+    const ScaleAvx2 scales[2] = {LoadScaleAvx2(bias + kNr, bias + 2 * kNr, n, ties_away_begin),
+                                 LoadScaleAvx2(bias + kNr + 8, bias + 2 * kNr + 8, n + 8, ties_away_begin)};
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
       if (m >= tile.m) break;
@@ -194,7 +199,8 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
       for (int v = 0; v < 2; ++v) {
         const __m256i constant = _mm256_sub_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(bias + 8 * v)),
                                                   _mm256_set1_epi32(corrections[m]));
-        outputs[v] = ApplyOutputStageAvx2<rounding>(_mm256_add_epi32(sums.wide[m][v], constant), scales[v], tile.stage);
+        outputs[v] =
+            ApplyOutputStageAvx2<single_rounding>(_mm256_add_epi32(sums.wide[m][v], constant), scales[v], tile.stage);
       }
       const __m128i bytes = NarrowAvx2(outputs[0], outputs[1]);
       int8_t* to = out + m * tile.out_stride;
@@ -212,9 +218,9 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
 template <int kRows>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
   if (tile.stage.rounding == Rounding::kSingle) {
-    RunRows<kRows, Rounding::kSingle>(shape, tile);
+    RunRows<kRows, true>(shape, tile);
   } else {
-    RunRows<kRows, Rounding::kDouble>(shape, tile);
+    RunRows<kRows, false>(shape, tile);
   }
 }
 

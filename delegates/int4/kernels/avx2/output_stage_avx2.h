@@ -10,18 +10,24 @@
 
 namespace tfq::int4 {
 
-// Multiplier and shift of eight channels.
+// What the stage takes of eight channels.
 struct ScaleAvx2 {
   __m256i multiplier;
   __m256i shift;
+  __m256i ties_away;  // all ones where the second rounding sends ties away from zero
 };
 
-static inline ScaleAvx2 LoadScaleAvx2(const int32_t* multiplier, const int32_t* shift) {
+// Of the channels from `channel` on; `ties_away_begin` as TiesAwayBegin() gives it.
+static inline ScaleAvx2 LoadScaleAvx2(const int32_t* multiplier, const int32_t* shift, int32_t channel,
+                                      int32_t ties_away_begin) {
+  const __m256i channels = _mm256_add_epi32(_mm256_set1_epi32(channel), _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8));
   return {_mm256_load_si256(reinterpret_cast<const __m256i*>(multiplier)),
-          _mm256_load_si256(reinterpret_cast<const __m256i*>(shift))};
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(shift)),
+          _mm256_cmpgt_epi32(channels, _mm256_set1_epi32(ties_away_begin))};
 }
 
-// AVX2 has no arithmetic 64-bit shift: the product is moved to unsigned by adding 2^63, shifted, and moved back by 2^63 >> right.
+// AVX2 has no arithmetic 64-bit shift: the product is moved to unsigned by adding 2^63, shifted, and moved back by 2^63
+// >> right.
 static inline __m256i ShiftRightWithRoundingAvx2(__m256i product, __m256i right) {
   const __m256i one = _mm256_set1_epi64x(1);
   const __m256i sign = _mm256_set1_epi64x(INT64_MIN);
@@ -48,22 +54,23 @@ static inline __m256i MultiplyDoubleRoundingAvx2(__m256i x, const ScaleAvx2& sca
   const __m256i shifted = _mm256_sllv_epi32(x, left);
   const __m256i half = _mm256_set1_epi64x(int64_t{1} << 30);
   const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(shifted, scale.multiplier), half);
-  const __m256i odd = _mm256_add_epi64(
-      _mm256_mul_epi32(_mm256_srli_epi64(shifted, 32), _mm256_srli_epi64(scale.multiplier, 32)), half);
+  const __m256i odd =
+      _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(shifted, 32), _mm256_srli_epi64(scale.multiplier, 32)), half);
   const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
 
   const __m256i ones = _mm256_set1_epi32(-1);
   const __m256i mask = _mm256_andnot_si256(_mm256_sllv_epi32(ones, right), ones);
   const __m256i remainder = _mm256_and_si256(high, mask);
-  const __m256i threshold = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), _mm256_cmpgt_epi32(zero, high));
+  const __m256i raised = _mm256_and_si256(_mm256_cmpgt_epi32(zero, high), scale.ties_away);
+  const __m256i threshold = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), raised);
   return _mm256_sub_epi32(_mm256_srav_epi32(high, right), _mm256_cmpgt_epi32(remainder, threshold));
 }
 
 // Eight outputs, clamped, still 32 bits wide.
-template <Rounding rounding>
+template <bool single_rounding>
 static inline __m256i ApplyOutputStageAvx2(__m256i sum, const ScaleAvx2& scale, const OutputStage& stage) {
-  const __m256i scaled = rounding == Rounding::kSingle ? MultiplySingleRoundingAvx2(sum, scale)
-                                                       : MultiplyDoubleRoundingAvx2(sum, scale);
+  const __m256i scaled =
+      single_rounding ? MultiplySingleRoundingAvx2(sum, scale) : MultiplyDoubleRoundingAvx2(sum, scale);
   const __m256i value = _mm256_add_epi32(scaled, _mm256_set1_epi32(stage.zero_point));
   return _mm256_min_epi32(_mm256_max_epi32(value, _mm256_set1_epi32(stage.min)), _mm256_set1_epi32(stage.max));
 }

@@ -1,11 +1,12 @@
-// Depthwise convolution on NEON: two pixels at a time over blocks of 16 or 8 channels. A product of int4 and int8 is at most 1024,
-// so 31 taps fit the 16-bit sums of SMLAL before they are widened.
+// Depthwise convolution on NEON: two pixels at a time over blocks of 16 or 8 channels. A product of int4 and int8 is at
+// most 1024, so 31 taps fit the 16-bit sums of SMLAL before they are widened.
 #include <arm_neon.h>
 
 #include <cstring>
 
 #include "delegates/int4/kernels/neon/output_stage_neon.h"
 #include "delegates/int4/kernels/neon/partial_load.h"
+#include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
 #include "delegates/int4/packing/channel_blocks.h"
@@ -65,10 +66,11 @@ inline void AddProducts(int8x16_t weights, int8x16_t a, int16x8_t (&narrow)[kWid
   if (kWidth == 16) narrow[kWidth / 8 - 1] = vmlal_high_s8(narrow[kWidth / 8 - 1], weights, a);
 }
 
-template <int kWidth, int kPixels, Rounding rounding>
-void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int32_t valid,
-              int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
+template <int kWidth, int kPixels, bool single_rounding>
+void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
+              int32_t valid, int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
   constexpr int kHalves = kWidth / 8;
+  const int32_t ties_away_begin = TiesAwayBegin(stage.rounding, shape.channels);
   const int32_t* bias = reinterpret_cast<const int32_t*>(block);
   const int8_t* weights = reinterpret_cast<const int8_t*>(block + ChannelSectionBytes(kWidth));
   int32x4_t wide[kPixels][2 * kHalves];
@@ -120,28 +122,29 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
   const int32_t* shift = multiplier + kWidth;
   TFQ_UNROLL
   for (int v = 0; v < kHalves; ++v) {
-    const ScaleNeon scales[2] = {LoadScaleNeon(multiplier + 8 * v, shift + 8 * v),
-                                 LoadScaleNeon(multiplier + 8 * v + 4, shift + 8 * v + 4)};
+    const int32_t i = 8 * v;
+    const ScaleNeon scales[2] = {LoadScaleNeon(multiplier + i, shift + i, begin + i, ties_away_begin),
+                                 LoadScaleNeon(multiplier + i + 4, shift + i + 4, begin + i + 4, ties_away_begin)};
     TFQ_UNROLL
     for (int p = 0; p < kPixels; ++p) {
-      const int32x4_t low = ApplyOutputStageNeon<rounding>(wide[p][2 * v], scales[0], stage);
-      const int32x4_t high = ApplyOutputStageNeon<rounding>(wide[p][2 * v + 1], scales[1], stage);
-      StorePartNeon(out + p * out_stride + begin + 8 * v, NarrowNeon(low, high), valid);
+      const int32x4_t low = ApplyOutputStageNeon<single_rounding>(wide[p][2 * v], scales[0], stage);
+      const int32x4_t high = ApplyOutputStageNeon<single_rounding>(wide[p][2 * v + 1], scales[1], stage);
+      StorePartNeon(out + p * out_stride + begin + i, NarrowNeon(low, high), valid);
     }
   }
 }
 
-template <int kPixels, Rounding rounding>
+template <int kPixels, bool single_rounding>
 void RunPixels(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int8_t* out,
                ptrdiff_t out_stride, const OutputStage& stage) {
   if (BlockWidth(shape.channels) == 16) {
-    RunBlock<16, kPixels, rounding>(shape, block, rows, begin, 16, out, out_stride, stage);
+    RunBlock<16, kPixels, single_rounding>(shape, block, rows, begin, 16, out, out_stride, stage);
   } else {
-    RunBlock<8, kPixels, rounding>(shape, block, rows, begin, shape.channels, out, out_stride, stage);
+    RunBlock<8, kPixels, single_rounding>(shape, block, rows, begin, shape.channels, out, out_stride, stage);
   }
 }
 
-template <Rounding rounding>
+template <bool single_rounding>
 void RunRounded(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   const int32_t width = BlockWidth(shape.channels);
   const int32_t blocks = ChannelBlockCount(shape.channels, width);
@@ -152,17 +155,17 @@ void RunRounded(const DepthwiseShape& shape, const DepthwiseTile& tile) {
     int8_t* out = tile.out;
     int32_t p = 0;
     for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
-      RunPixels<2, rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+      RunPixels<2, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
     }
-    if (p < tile.pixels) RunPixels<1, rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+    if (p < tile.pixels) RunPixels<1, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
   }
 }
 
 void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<Rounding::kSingle>(shape, tile);
+    RunRounded<true>(shape, tile);
   } else {
-    RunRounded<Rounding::kDouble>(shape, tile);
+    RunRounded<false>(shape, tile);
   }
 }
 

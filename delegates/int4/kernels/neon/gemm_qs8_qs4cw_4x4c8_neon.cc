@@ -1,12 +1,13 @@
-// GEMM on NEON without dot product (Cortex-A53, A72). A product of int4 and int8 is at most 1024, so 16-bit sums hold 31 of them:
-// SMLAL and SMLAL2 add sixteen channels of one row to the sums of one output, two to a lane, for fifteen steps before SADALP
-// widens. Nothing is broadcast; the lanes of an output are added up once, at the end.
+// GEMM on NEON without dot product (Cortex-A53, A72). A product of int4 and int8 is at most 1024, so 16-bit sums hold
+// 31 of them: SMLAL and SMLAL2 add sixteen channels of one row to the sums of one output, two to a lane, for fifteen
+// steps before SADALP widens. Nothing is broadcast; the lanes of an output are added up once, at the end.
 #include <arm_neon.h>
 
 #include <cstring>
 
 #include "delegates/int4/kernels/neon/output_stage_neon.h"
 #include "delegates/int4/kernels/neon/partial_load.h"
+#include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
 #include "delegates/int4/packing/packing.h"
@@ -30,8 +31,9 @@ size_t PackedBytes(const GemmShape& shape) {
   return RoundUp(RoundUp(shape.n, kNr) / kNr * BlockBytes(shape), kPackedAlignment);
 }
 
-// Two groups of eight channels make a step of 32 bytes: byte k holds channel 0 (low nibble) and 1 (high) of the block, byte 16 + k
-// channels 2 and 3. An odd last group makes 16 bytes: bytes k and 8 + k hold channels 0 and 1 low, 2 and 3 high.
+// Two groups of eight channels make a step of 32 bytes: byte k holds channel 0 (low nibble) and 1 (high) of the block,
+// byte 16 + k channels 2 and 3. An odd last group makes 16 bytes: bytes k and 8 + k hold channels 0 and 1 low, 2 and 3
+// high.
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
   std::memset(packed, 0, PackedBytes(shape));
   const size_t depth = size_t(shape.taps) * shape.channels;
@@ -53,7 +55,8 @@ void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
         }
       }
     }
-    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums, reinterpret_cast<int32_t*>(block));
+    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums,
+                        reinterpret_cast<int32_t*>(block));
   }
 }
 
@@ -159,21 +162,23 @@ inline Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, c
   return sums;
 }
 
-template <int kRows, Rounding rounding>
+template <int kRows, bool single_rounding>
 void RunRounded(const GemmShape& shape, const GemmTile& tile) {
   const size_t block_bytes = BlockBytes(shape);
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   int8_t* out = tile.out;
   for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
     const Sums<kRows> sums = SumBlock<kRows>(shape, tile.rows, block + ChannelSectionBytes(kNr));
     const int32_t* bias = reinterpret_cast<const int32_t*>(block);
-    const ScaleNeon scale = LoadScaleNeon(bias + kNr, bias + 2 * kNr);
+    const ScaleNeon scale = LoadScaleNeon(bias + kNr, bias + 2 * kNr, n, ties_away_begin);
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
       if (m >= tile.m) break;
-      const int32x4_t sum = vpaddq_s32(vpaddq_s32(sums.wide[m][0], sums.wide[m][1]),
-                                       vpaddq_s32(sums.wide[m][2], sums.wide[m][3]));
-      const int32x4_t output = ApplyOutputStageNeon<rounding>(vaddq_s32(sum, vld1q_s32(bias)), scale, tile.stage);
+      const int32x4_t sum =
+          vpaddq_s32(vpaddq_s32(sums.wide[m][0], sums.wide[m][1]), vpaddq_s32(sums.wide[m][2], sums.wide[m][3]));
+      const int32x4_t output =
+          ApplyOutputStageNeon<single_rounding>(vaddq_s32(sum, vld1q_s32(bias)), scale, tile.stage);
       const uint32_t bytes = vget_lane_u32(vreinterpret_u32_s8(NarrowNeon(output, output)), 0);
       int8_t* to = out + m * tile.out_stride;
       if (tile.n_end - n >= kNr) {
@@ -188,9 +193,9 @@ void RunRounded(const GemmShape& shape, const GemmTile& tile) {
 template <int kRows>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
   if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<kRows, Rounding::kSingle>(shape, tile);
+    RunRounded<kRows, true>(shape, tile);
   } else {
-    RunRounded<kRows, Rounding::kDouble>(shape, tile);
+    RunRounded<kRows, false>(shape, tile);
   }
 }
 

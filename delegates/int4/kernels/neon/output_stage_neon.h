@@ -10,14 +10,20 @@
 
 namespace tfq::int4 {
 
-// Multiplier and shift of four channels.
+// What the stage takes of four channels.
 struct ScaleNeon {
   int32x4_t multiplier;
   int32x4_t shift;
+  int32x4_t ties_away;  // all ones where the second rounding sends ties away from zero
 };
 
-static inline ScaleNeon LoadScaleNeon(const int32_t* multiplier, const int32_t* shift) {
-  return {vld1q_s32(multiplier), vld1q_s32(shift)};
+// Of the channels from `channel` on; `ties_away_begin` as TiesAwayBegin() gives it.
+static inline ScaleNeon LoadScaleNeon(const int32_t* multiplier, const int32_t* shift, int32_t channel,
+                                      int32_t ties_away_begin) {
+  const int32_t lanes[4] = {0, 1, 2, 3};
+  const int32x4_t channels = vaddq_s32(vdupq_n_s32(channel), vld1q_s32(lanes));
+  return {vld1q_s32(multiplier), vld1q_s32(shift),
+          vreinterpretq_s32_u32(vcgeq_s32(channels, vdupq_n_s32(ties_away_begin)))};
 }
 
 // The 64-bit rounding shift keeps what a 32-bit doubling multiply would lose before it rounds.
@@ -29,21 +35,21 @@ static inline int32x4_t MultiplySingleRoundingNeon(int32x4_t x, const ScaleNeon&
                       vmovn_s64(vrshlq_s64(high, vmovl_high_s32(left))));
 }
 
-// SRSHL rounds ties upward; taking one from negative numbers first sends their ties away from zero.
+// SRSHL rounds ties upward; taking one from a negative number first sends its ties away from zero.
 static inline int32x4_t MultiplyDoubleRoundingNeon(int32x4_t x, const ScaleNeon& scale) {
   const int32x4_t zero = vdupq_n_s32(0);
   const int32x4_t left = vmaxq_s32(scale.shift, zero);
   const int32x4_t right = vminq_s32(scale.shift, zero);
   const int32x4_t high = vqrdmulhq_s32(vshlq_s32(x, left), scale.multiplier);
-  const int32x4_t one_below = vshrq_n_s32(vandq_s32(high, right), 31);
-  return vrshlq_s32(vqaddq_s32(high, one_below), right);
+  const int32x4_t minus_one = vandq_s32(vshrq_n_s32(vandq_s32(high, right), 31), scale.ties_away);
+  return vrshlq_s32(vqaddq_s32(high, minus_one), right);
 }
 
 // Four outputs, clamped, still 32 bits wide.
-template <Rounding rounding>
+template <bool single_rounding>
 static inline int32x4_t ApplyOutputStageNeon(int32x4_t sum, const ScaleNeon& scale, const OutputStage& stage) {
-  const int32x4_t scaled = rounding == Rounding::kSingle ? MultiplySingleRoundingNeon(sum, scale)
-                                                         : MultiplyDoubleRoundingNeon(sum, scale);
+  const int32x4_t scaled =
+      single_rounding ? MultiplySingleRoundingNeon(sum, scale) : MultiplyDoubleRoundingNeon(sum, scale);
   const int32x4_t value = vaddq_s32(scaled, vdupq_n_s32(stage.zero_point));
   return vminq_s32(vmaxq_s32(value, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
 }

@@ -1,12 +1,13 @@
-// GEMM on NEON with dot product. A nibble is moved to the top of its byte and left there: SDOT then sums 16 times the products, and
-// one arithmetic shift of the sum takes the 16 off again, exactly. A 32-bit sum of 16-fold products holds 2^17 channels; longer
-// rows are cut and their parts added.
+// GEMM on NEON with dot product. A nibble is moved to the top of its byte and left there: SDOT then sums 16 times the
+// products, and one arithmetic shift of the sum takes the 16 off again, exactly. A 32-bit sum of 16-fold products holds
+// 2^17 channels; longer rows are cut and their parts added.
 #include <arm_neon.h>
 
 #include <cstring>
 
 #include "delegates/int4/kernels/neon/output_stage_neon.h"
 #include "delegates/int4/kernels/neon/partial_load.h"
+#include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
 #include "delegates/int4/packing/packing.h"
@@ -49,7 +50,8 @@ void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
         }
       }
     }
-    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums, reinterpret_cast<int32_t*>(block));
+    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums,
+                        reinterpret_cast<int32_t*>(block));
   }
 }
 
@@ -146,22 +148,24 @@ inline Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, c
   return sums;
 }
 
-template <int kRows, Rounding rounding>
+template <int kRows, bool single_rounding>
 void RunRounded(const GemmShape& shape, const GemmTile& tile) {
   const size_t block_bytes = BlockBytes(shape);
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   int8_t* out = tile.out;
   for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
     const Sums<kRows> sums = SumBlock<kRows>(shape, tile.rows, block);
     const int32_t* multiplier = reinterpret_cast<const int32_t*>(block) + kNr;
     const int32_t* shift = multiplier + kNr;
-    const ScaleNeon scales[2] = {LoadScaleNeon(multiplier, shift), LoadScaleNeon(multiplier + 4, shift + 4)};
+    const ScaleNeon scales[2] = {LoadScaleNeon(multiplier, shift, n, ties_away_begin),
+                                 LoadScaleNeon(multiplier + 4, shift + 4, n + 4, ties_away_begin)};
     const int32_t left = tile.n_end - n;
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
       if (m >= tile.m) break;
-      const int32x4_t low = ApplyOutputStageNeon<rounding>(sums.total[m][0], scales[0], tile.stage);
-      const int32x4_t high = ApplyOutputStageNeon<rounding>(sums.total[m][1], scales[1], tile.stage);
+      const int32x4_t low = ApplyOutputStageNeon<single_rounding>(sums.total[m][0], scales[0], tile.stage);
+      const int32x4_t high = ApplyOutputStageNeon<single_rounding>(sums.total[m][1], scales[1], tile.stage);
       StorePartNeon(out + m * tile.out_stride, NarrowNeon(low, high), left);
     }
   }
@@ -170,9 +174,9 @@ void RunRounded(const GemmShape& shape, const GemmTile& tile) {
 template <int kRows>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
   if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<kRows, Rounding::kSingle>(shape, tile);
+    RunRounded<kRows, true>(shape, tile);
   } else {
-    RunRounded<kRows, Rounding::kDouble>(shape, tile);
+    RunRounded<kRows, false>(shape, tile);
   }
 }
 

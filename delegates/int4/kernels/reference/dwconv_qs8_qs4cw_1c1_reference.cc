@@ -31,6 +31,7 @@ void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   const int32_t* multiplier = bias + shape.channels;
   const int32_t* shift = multiplier + shape.channels;
   const uint8_t* nibbles = static_cast<const uint8_t*>(tile.packed) + ChannelSectionBytes(shape.channels);
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.channels);
   for (int32_t p = 0; p < tile.pixels; ++p) {
     for (int32_t c = 0; c < shape.channels; ++c) {
       int32_t sum = bias[c];
@@ -38,7 +39,8 @@ void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
         const int8_t* row = tile.rows[size_t(p) * shape.taps + tap];
         sum = WrappingAdd(sum, row[c] * SignedNibble(nibbles, size_t(tap) * shape.channels + c));
       }
-      tile.out[p * tile.out_stride + c] = ApplyOutputStage(sum, multiplier[c], shift[c], tile.stage);
+      tile.out[p * tile.out_stride + c] =
+          ApplyOutputStage(sum, multiplier[c], shift[c], c >= ties_away_begin, tile.stage);
     }
   }
 }

@@ -34,6 +34,7 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
   const int32_t* multiplier = bias + shape.n;
   const int32_t* shift = multiplier + shape.n;
   const uint8_t* nibbles = static_cast<const uint8_t*>(tile.packed) + ChannelSectionBytes(shape.n);
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   for (int32_t m = 0; m < tile.m; ++m) {
     for (int32_t n = tile.n_begin; n < tile.n_end; ++n) {
       int32_t sum = bias[n];
@@ -44,7 +45,8 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
           sum = WrappingAdd(sum, row[c] * SignedNibble(nibbles, weights + c));
         }
       }
-      tile.out[m * tile.out_stride + (n - tile.n_begin)] = ApplyOutputStage(sum, multiplier[n], shift[n], tile.stage);
+      tile.out[m * tile.out_stride + (n - tile.n_begin)] =
+          ApplyOutputStage(sum, multiplier[n], shift[n], n >= ties_away_begin, tile.stage);
     }
   }
 }
