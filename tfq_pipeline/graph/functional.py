@@ -119,6 +119,23 @@ class Functional:
             output_structure=_map(self.output_structure, swap),
         )
 
+    def expanded(self, call: Call, chain: Sequence[LayerSpec]) -> Functional:
+        """Puts a chain of layers in the place of a call: the first reads what it read, the last takes its name and its readers."""
+        ids = [*range(first := max(c.id for c in self.calls) + 1, first + len(chain) - 1), call.id]
+        calls = [
+            Call(
+                id_,
+                spec.name,
+                call.args if position == 0 else (TensorRef(ids[position - 1]),),
+                {},
+                call.shapes,
+            )
+            for position, (id_, spec) in enumerate(zip(ids, chain, strict=True))
+        ]
+        at = self.calls.index(call)
+        layers = {**self.layers, **{spec.name: spec for spec in chain}}
+        return replace(self, calls=(*self.calls[:at], *calls, *self.calls[at + 1 :]), layers=layers)
+
     def with_outputs(self, refs: Sequence[TensorRef]) -> Functional:
         """Other tensors as outputs; calls that none of them needs are left out, inputs stay."""
         needed = {ref.call for ref in refs}

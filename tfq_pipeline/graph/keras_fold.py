@@ -20,6 +20,12 @@ def kind(spec: LayerSpec) -> str:
     return spec.cls.__name__
 
 
+def label(spec: LayerSpec) -> str:
+    """What a layer computes: the operation of an OpLayer, the function of an Activation, else the class."""
+    key = {"OpLayer": "op", "Activation": "activation"}.get(kind(spec))
+    return kind(spec) if key is None else str(spec.config[key])
+
+
 def fold_channel_affine(net: Functional) -> Functional:
     """Folds every BatchNormalization, Rescaling and Normalization.
 
@@ -146,9 +152,8 @@ def fuse_relu(net: Functional) -> Functional:
 
 def relu_name(spec: LayerSpec) -> str | None:
     """'relu' or 'relu6' for a layer that is exactly that, else None."""
-    if kind(spec) == "Activation":
-        activation = spec.config.get("activation")
-        return activation if activation in RELU_LIMITS else None
+    if label(spec) in RELU_LIMITS:
+        return label(spec)
     if kind(spec) != "ReLU" or spec.config.get("negative_slope") or spec.config.get("threshold"):
         return None
     limit = spec.config.get("max_value")

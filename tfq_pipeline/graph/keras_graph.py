@@ -12,15 +12,15 @@ import numpy as np
 from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import UnsupportedLayer
 from tfq_pipeline.graph.functional import Call, Functional, LayerSpec, TensorRef, disassemble
-from tfq_pipeline.graph.keras_fold import fold_channel_affine, fuse_relu, kernel_and_bias, kind, relu_name, with_kernel
+from tfq_pipeline.graph.keras_expand import expand
+from tfq_pipeline.graph.keras_fold import fold_channel_affine, fuse_relu, kernel_and_bias, kind, label, relu_name, with_kernel
 from tfq_pipeline.graph.keras_layers import (
-    ACTIVATION_SCALES,
     BATCH_NORM,
     CHANNEL_AFFINE,
+    CONSTANT_DIVISOR,
     FIXED_SCALES,
     FUSES_RELU,
     LINEAR,
-    MOVING_OPS,
     SCALES,
     Scale,
 )
@@ -36,7 +36,7 @@ class KerasGraph:
     @classmethod
     def from_model(cls, model: Any) -> KerasGraph:
         """Takes a canonical model (flat, functional, tf_keras) apart; ReLUs move into the layers they follow."""
-        return cls(fuse_relu(disassemble(model)))
+        return cls(fuse_relu(expand(disassemble(model))))
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -93,7 +93,7 @@ class KerasGraph:
 
     def _fused_into_reader(self, call: Call) -> bool:
         """Whether TFLite computes the call and the ReLU behind it in one operator, so that what lies between is never stored."""
-        if call.is_input or kind(self.net.layers[call.layer]) not in FUSES_RELU or self.net.is_output(TensorRef(call.id)):
+        if call.is_input or label(self.net.layers[call.layer]) not in FUSES_RELU or self.net.is_output(TensorRef(call.id)):
             return False
         readers = self.net.consumers().get((call.id, 0), [])
         return len(readers) == 1 and relu_name(self.net.layers[readers[0].layer]) is not None
@@ -110,16 +110,17 @@ class KerasGraph:
         spec = self.net.layers[call.layer]
         if call.is_input or kind(spec) in LINEAR or kind(spec) in CHANNEL_AFFINE:
             return Scale.OWN
-        if kind(spec) == "OpLayer":
-            op = str(spec.config["op"])
-            return Scale.PASSED_ON if op in MOVING_OPS else ACTIVATION_SCALES.get(op, Scale.OWN)
-        if kind(spec) == "Activation":
-            return ACTIVATION_SCALES.get(str(spec.config["activation"]), Scale.OWN)
-        if kind(spec) not in SCALES:
+        name = label(spec)
+        if name in CONSTANT_DIVISOR and len(self.net.reads(call)) > 1:
             raise UnsupportedLayer(
-                spec.name, kind(spec), "has no int8 operator here", "replace it by layers from docs/importers.md, or leave it out of the model"
+                spec.name, f"{kind(spec)} {name}", "divides by a tensor, which has no int8 operator", "divide by a constant"
             )
-        return SCALES[kind(spec)]
+        if name not in SCALES:
+            shown = kind(spec) if name == kind(spec) else f"{kind(spec)} {name}"
+            raise UnsupportedLayer(
+                spec.name, shown, "has no int8 operator", "replace it by layers listed in docs/importers.md, or take it out of the model"
+            )
+        return SCALES[name]
 
     def batch_norms(self) -> tuple[str, ...]:
         return tuple(name for name, spec in self.net.layers.items() if kind(spec) == BATCH_NORM)

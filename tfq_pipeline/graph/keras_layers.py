@@ -107,47 +107,71 @@ class Scale(Enum):
 
 FIXED_SCALES: dict[Scale, tuple[float, int]] = {Scale.LOGISTIC: (1.0 / 256.0, -128), Scale.TANH: (1.0 / 128.0, 0)}
 
+# By layer class, or by operation for an OpLayer: every one here was seen to convert to int8 operators alone.
 SCALES: dict[str, Scale] = {
-    "Activation": Scale.OWN,
-    "Add": Scale.OWN,
-    "Average": Scale.OWN,
-    "AveragePooling1D": Scale.PASSED_ON,
-    "AveragePooling2D": Scale.PASSED_ON,
-    "Concatenate": Scale.JOINED,
-    "Cropping1D": Scale.PASSED_ON,
-    "Cropping2D": Scale.PASSED_ON,
-    "Flatten": Scale.PASSED_ON,
-    "GlobalAveragePooling1D": Scale.OWN,
-    "GlobalAveragePooling2D": Scale.OWN,
-    "GlobalMaxPooling1D": Scale.PASSED_ON,
-    "GlobalMaxPooling2D": Scale.PASSED_ON,
-    "HardSigmoid": Scale.OWN,
-    "HardSwish": Scale.OWN,
-    "LeakyReLU": Scale.OWN,
-    "MaxPooling1D": Scale.PASSED_ON,
-    "MaxPooling2D": Scale.PASSED_ON,
-    "Maximum": Scale.OWN,
-    "Minimum": Scale.OWN,
-    "Multiply": Scale.OWN,
-    "OpLayer": Scale.OWN,
-    "PReLU": Scale.OWN,
-    "Permute": Scale.PASSED_ON,
-    "ReLU": Scale.OWN,
-    "Reshape": Scale.PASSED_ON,
+    **dict.fromkeys(
+        ("Add", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "HardSwish", "LeakyReLU", "Multiply", "PReLU", "ReLU", "Subtract"),
+        Scale.OWN,
+    ),
+    **dict.fromkeys(
+        (
+            "AveragePooling1D",
+            "AveragePooling2D",
+            "Cropping1D",
+            "Cropping2D",
+            "Flatten",
+            "GlobalMaxPooling1D",
+            "GlobalMaxPooling2D",
+            "MaxPooling1D",
+            "MaxPooling2D",
+            "Permute",
+            "RepeatVector",
+            "Reshape",
+            "UpSampling1D",
+            "UpSampling2D",
+            "ZeroPadding1D",
+            "ZeroPadding2D",
+        ),
+        Scale.PASSED_ON,
+    ),
+    **dict.fromkeys(("Concatenate", "Maximum", "Minimum"), Scale.JOINED),
     "Softmax": Scale.LOGISTIC,
-    "Subtract": Scale.OWN,
-    "UpSampling2D": Scale.PASSED_ON,
-    "ZeroPadding1D": Scale.PASSED_ON,
-    "ZeroPadding2D": Scale.PASSED_ON,
+    **dict.fromkeys(("relu", "relu6", "swish", "gelu", "hard_silu", "silu", "leaky_relu", "linear"), Scale.OWN),
+    "sigmoid": Scale.LOGISTIC,
+    "softmax": Scale.LOGISTIC,
+    "tanh": Scale.TANH,
+    **dict.fromkeys(("abs", "absolute", "add", "clip", "divide", "exp", "mean", "multiply", "subtract", "sum", "true_divide"), Scale.OWN),
+    **dict.fromkeys(("concatenate", "maximum", "minimum", "stack"), Scale.JOINED),
+    **dict.fromkeys(
+        (
+            "average_pool",
+            "depth_to_space",
+            "expand_dims",
+            "flip",
+            "get_item",
+            "max",
+            "max_pool",
+            "min",
+            "moveaxis",
+            "pad",
+            "repeat",
+            "reshape",
+            "resize",
+            "space_to_depth",
+            "squeeze",
+            "swapaxes",
+            "tile",
+            "transpose",
+        ),
+        Scale.PASSED_ON,
+    ),
 }
 
-ACTIVATION_SCALES: dict[str, Scale] = {"softmax": Scale.LOGISTIC, "sigmoid": Scale.LOGISTIC, "tanh": Scale.TANH}
-
-# Operators of OpLayer that only move values; every other one computes and writes a scale of its own.
-MOVING_OPS = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "strided_slice", "getitem", "slice", "pad", "flip", "identity"})
+# Operations that convert to int8 with a constant as their second operand alone.
+CONSTANT_DIVISOR = frozenset({"divide", "true_divide"})
 
 # Operators without weights that TFLite computes together with a ReLU behind them.
-FUSES_RELU = frozenset({"Add", "Subtract", "Multiply"})
+FUSES_RELU = frozenset({"Add", "Subtract", "Multiply", "add", "subtract", "multiply"})
 
 RELU_LIMITS: dict[str, float | None] = {"relu": None, "relu6": 6.0}
 
