@@ -38,7 +38,7 @@ Status DelegatePlugin::Open(const std::string& path, const DelegateOptions& opti
   delegate_ = create(keys.data(), values.data(), keys.size(), KeepError);
   if (delegate_ == nullptr) {
     const std::string& why = ReportedError();
-    return Status::Error("delegate " + path + " refused its options: " + (why.empty() ? "it gave no reason" : why));
+    return Status::BadInput("delegate " + path + " refused its options: " + (why.empty() ? "it gave no reason" : why));
   }
   return Status::Ok();
 }

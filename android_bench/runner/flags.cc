@@ -47,8 +47,8 @@ Setter Int(int64_t* to, int64_t low) {
     char* end = nullptr;
     errno = 0;
     *to = std::strtoll(value.c_str(), &end, 10);
-    if (errno != 0 || value.empty() || *end != '\0') return Status::Error("'" + value + "' is not a whole number");
-    if (*to < low) return Status::Error("'" + value + "' is too small; the least is " + std::to_string(low));
+    if (errno != 0 || value.empty() || *end != '\0') return Status::BadInput("'" + value + "' is not a whole number");
+    if (*to < low) return Status::BadInput("'" + value + "' is too small; the least is " + std::to_string(low));
     return Status::Ok();
   };
 }
@@ -58,7 +58,7 @@ Setter Seconds(double* to) {
     char* end = nullptr;
     *to = std::strtod(value.c_str(), &end);
     if (value.empty() || *end != '\0' || !std::isfinite(*to))
-      return Status::Error("'" + value + "' is not a number of seconds");
+      return Status::BadInput("'" + value + "' is not a number of seconds");
     return Status::Ok();
   };
 }
@@ -66,7 +66,7 @@ Setter Seconds(double* to) {
 Setter Bool(bool* to) {
   return [to](const std::string& value) {
     if (value != "true" && value != "false" && value != "1" && value != "0" && !value.empty()) {
-      return Status::Error("'" + value + "' is not true or false");
+      return Status::BadInput("'" + value + "' is not true or false");
     }
     *to = value.empty() || value == "true" || value == "1";
     return Status::Ok();
@@ -79,7 +79,8 @@ Status ParseDelegateOptions(const std::string& text, DelegateOptions* options) {
   for (const std::string& entry : Split(text, ';')) {
     const size_t colon = entry.find(':');
     if (colon == std::string::npos || colon == 0) {
-      return Status::Error("'" + entry + "' is not key:value; write --external_delegate_options='key:value;key:value'");
+      return Status::BadInput("'" + entry +
+                              "' is not key:value; write --external_delegate_options='key:value;key:value'");
     }
     options->emplace_back(entry.substr(0, colon), entry.substr(colon + 1));
   }
@@ -107,12 +108,12 @@ Status ParseFlags(int argc, char** argv, Flags* flags) {
       {"delegate_report", Text(&flags->delegate_report)},
       {"input", List(&flags->input)},
       {"input_type", List(&flags->input_type)},
-      {"output", List(&flags->output)},
+      {"output_prefix", Text(&flags->output_prefix)},
       {"output_json", Text(&flags->output_json)},
   };
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (argument.rfind("--", 0) != 0) return Status::Error("'" + argument + "' is not a flag; write --name=value");
+    if (argument.rfind("--", 0) != 0) return Status::BadInput("'" + argument + "' is not a flag; write --name=value");
     const size_t equals = argument.find('=');
     const std::string name = argument.substr(2, equals == std::string::npos ? std::string::npos : equals - 2);
     const std::string value = equals == std::string::npos ? "" : argument.substr(equals + 1);
@@ -123,17 +124,19 @@ Status ParseFlags(int argc, char** argv, Flags* flags) {
     if (found == nullptr) {
       std::string names;
       for (const Flag& flag : table) names += std::string(names.empty() ? "" : ", ") + flag.name;
-      return Status::Error("no flag --" + name + "; there are: " + names);
+      return Status::BadInput("no flag --" + name + "; there are: " + names);
     }
-    if (Status status = found->set(value); !status.ok()) return Status::Error("--" + name + ": " + status.line());
+    if (Status status = found->set(value); !status.ok()) return Status::BadInput("--" + name + ": " + status.line());
   }
-  if (flags->graph.empty()) return Status::Error("--graph is missing; name a .tflite file");
+  if (flags->graph.empty()) return Status::BadInput("--graph is missing; name a .tflite file");
   if (flags->runtime_library.empty())
-    return Status::Error("--runtime_library is missing; name libLiteRt.so or the TFLite C library");
+    return Status::BadInput("--runtime_library is missing; name libLiteRt.so or the TFLite C library");
   if (flags->runtime != "litert" && flags->runtime != "tflite") {
-    return Status::Error("--runtime: '" + flags->runtime + "' is not a runtime; use litert or tflite");
+    return Status::BadInput("--runtime: '" + flags->runtime + "' is not a runtime; use litert or tflite");
   }
-  if (flags->input.empty() && !flags->output.empty()) return Status::Error("--output needs --input");
+  if (flags->input.empty() != flags->output_prefix.empty()) {
+    return Status::BadInput("--input and --output_prefix go together; name both or neither");
+  }
   return Status::Ok();
 }
 

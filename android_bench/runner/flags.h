@@ -30,7 +30,7 @@ struct Flags {
   std::string delegate_report;
   std::vector<std::string> input;
   std::vector<std::string> input_type;
-  std::vector<std::string> output;
+  std::string output_prefix;
   std::string output_json;
 };
 

@@ -258,10 +258,10 @@ class LiteRtRuntime : public Runtime {
 
  private:
   Status OpenModel(const std::string& graph) {
-    if (access(graph.c_str(), R_OK) != 0) return Status::Error("no model file " + graph);
+    if (access(graph.c_str(), R_OK) != 0) return Status::BadInput("no model file " + graph);
     const Code code = api_.CreateModelFromFile(environment_, graph.c_str(), &model_);
     if (code != kOk) {
-      return Status::Error(graph + " is not a .tflite file that LiteRT reads (status " + std::to_string(code) + ")");
+      return Status::BadInput(graph + " is not a .tflite file that LiteRT reads (status " + std::to_string(code) + ")");
     }
     return Status::Ok();
   }

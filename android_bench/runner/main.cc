@@ -93,32 +93,28 @@ std::string Describe(const TensorInfo& info) {
   return text + "], " + std::to_string(info.bytes) + " bytes a run)";
 }
 
-Status CheckCount(const std::string& flag, size_t given, size_t wanted) {
-  if (given == wanted) return Status::Ok();
-  return Status::Error("--" + flag + " names " + std::to_string(given) + " files, the model has " +
-                       std::to_string(wanted));
-}
-
 Status Compute(const Flags& flags, Runtime* runtime, Measured* measured) {
   const std::vector<TensorInfo>& inputs = runtime->inputs();
   const std::vector<TensorInfo>& outputs = runtime->outputs();
-  TFQ_RETURN_IF_ERROR(CheckCount("input", flags.input.size(), inputs.size()));
-  TFQ_RETURN_IF_ERROR(CheckCount("output", flags.output.size(), outputs.size()));
+  if (flags.input.size() != inputs.size()) {
+    return Status::BadInput("--input names " + std::to_string(flags.input.size()) + " files, the model has " +
+                            std::to_string(inputs.size()) + " inputs");
+  }
   std::vector<std::vector<uint8_t>> in(inputs.size());
   size_t runs = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (i < flags.input_type.size() && flags.input_type[i] != ElementTypeName(inputs[i].type)) {
-      return Status::Error("input " + std::to_string(i) + " is " + flags.input_type[i] + ", the model wants " +
-                           Describe(inputs[i]));
+      return Status::BadInput("input " + std::to_string(i) + " is " + flags.input_type[i] + ", the model wants " +
+                              Describe(inputs[i]));
     }
     TFQ_RETURN_IF_ERROR(ReadFile(flags.input[i], &in[i]));
     if (in[i].empty() || inputs[i].bytes == 0 || in[i].size() % inputs[i].bytes != 0) {
-      return Status::Error("input " + std::to_string(i) + " has " + std::to_string(in[i].size()) +
-                           " bytes, not a multiple of what " + Describe(inputs[i]) + " takes");
+      return Status::BadInput("input " + std::to_string(i) + " has " + std::to_string(in[i].size()) +
+                              " bytes, not a multiple of what " + Describe(inputs[i]) + " takes");
     }
     if (i > 0 && in[i].size() / inputs[i].bytes != runs) {
-      return Status::Error("input " + std::to_string(i) + " has " + std::to_string(in[i].size() / inputs[i].bytes) +
-                           " samples, input 0 has " + std::to_string(runs));
+      return Status::BadInput("input " + std::to_string(i) + " has " + std::to_string(in[i].size() / inputs[i].bytes) +
+                              " samples, input 0 has " + std::to_string(runs));
     }
     runs = in[i].size() / inputs[i].bytes;
   }
@@ -132,7 +128,7 @@ Status Compute(const Flags& flags, Runtime* runtime, Measured* measured) {
       TFQ_RETURN_IF_ERROR(runtime->Read(o, out[o].data() + r * outputs[o].bytes));
   }
   for (size_t o = 0; o < outputs.size(); ++o)
-    TFQ_RETURN_IF_ERROR(WriteFile(flags.output[o], out[o].data(), out[o].size()));
+    TFQ_RETURN_IF_ERROR(WriteFile(flags.output_prefix + std::to_string(o), out[o].data(), out[o].size()));
   measured->samples = static_cast<int64_t>(runs);
   return Status::Ok();
 }
@@ -231,5 +227,5 @@ int main(int argc, char** argv) {
   const tfq::runner::Status status = tfq::runner::Run(argc, argv);
   if (status.ok()) return 0;
   std::fprintf(stderr, "tfq_runner: %s\n", status.line().c_str());
-  return 1;
+  return status.exit_code();
 }

@@ -9,17 +9,20 @@ namespace tfq::runner {
 
 class [[nodiscard]] Status {
  public:
-  static Status Ok() { return Status(); }
-  static Status Error(std::string line) { return Status(std::move(line)); }
+  static Status Ok() { return Status(0, ""); }
+  // The device or the runtime failed.
+  static Status Error(std::string line) { return Status(3, std::move(line)); }
+  // What the user gave cannot be used: a flag, a file, a model.
+  static Status BadInput(std::string line) { return Status(2, std::move(line)); }
 
-  bool ok() const { return ok_; }
+  bool ok() const { return exit_code_ == 0; }
+  int exit_code() const { return exit_code_; }
   const std::string& line() const { return line_; }
 
  private:
-  Status() = default;
-  explicit Status(std::string line) : ok_(false), line_(std::move(line)) {}
+  Status(int exit_code, std::string line) : exit_code_(exit_code), line_(std::move(line)) {}
 
-  bool ok_ = true;
+  int exit_code_;
   std::string line_;
 };
 

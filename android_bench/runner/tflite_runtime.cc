@@ -75,13 +75,13 @@ class TfLiteRuntime : public Runtime {
 
   Status Open(const RuntimeConfig& config) override {
     if (config.profile) {
-      return Status::Error("--enable_op_profiling: the TFLite C API cannot profile; use --runtime=litert");
+      return Status::BadInput("--enable_op_profiling: the TFLite C API cannot profile; use --runtime=litert");
     }
     TFQ_RETURN_IF_ERROR(library_.Open(config.library));
     TFQ_RETURN_IF_ERROR(Load(library_, &api_));
-    if (access(config.graph.c_str(), R_OK) != 0) return Status::Error("no model file " + config.graph);
+    if (access(config.graph.c_str(), R_OK) != 0) return Status::BadInput("no model file " + config.graph);
     model_ = api_.ModelCreateFromFile(config.graph.c_str());
-    if (model_ == nullptr) return Status::Error(config.graph + " is not a .tflite file that TFLite reads");
+    if (model_ == nullptr) return Status::BadInput(config.graph + " is not a .tflite file that TFLite reads");
     options_ = api_.InterpreterOptionsCreate();
     api_.InterpreterOptionsSetNumThreads(options_, config.threads);
     if (config.delegate != nullptr) api_.InterpreterOptionsAddDelegate(options_, config.delegate);

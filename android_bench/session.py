@@ -1,0 +1,259 @@
+"""Runs experiments on a device: puts files there, runs the runner, reads what it says, leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from android_bench import latency, runtime
+from android_bench.device import Completed, Device, died_of
+from android_bench.experiment import Delegate, Experiment
+from android_bench.files import sha256
+from android_bench.probe import DeviceInfo
+from tfq_pipeline.errors import BadInput, DeviceFailed
+
+_LOG = logging.getLogger(__name__)
+_RUNNER_BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Session:
+    """A folder on a device in which experiments are run; made by `open_session`."""
+
+    device: Device
+    info: DeviceInfo
+    folder: str
+    _pushed: dict[Path, str]
+
+    def benchmark(self, experiment: Experiment) -> dict[str, Any]:
+        """Measures one experiment; returns the `benchmark` object of the interface.
+
+        Raises:
+            BadInput: the model or an option is refused.
+            DeviceFailed: the device or the runtime fails, or the delegate takes nothing.
+        """
+        before = self.info
+        said = self._run(experiment, experiment.settings.flags())
+        nodes = _nodes(said, experiment)
+        ops = []
+        if experiment.settings.profile:
+            # Apart from the measured runs: profiling costs more than a small op does.
+            ops = self._run(experiment, [*experiment.settings.flags(), "--enable_op_profiling=true"])["ops"]
+        after = self.device.info()
+        return _result(experiment, said, nodes, ops, before, after)
+
+    def outputs(self, experiment: Experiment, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs samples through the model.
+
+        Args:
+            inputs: an array for each of the model's inputs, in the model's order, [samples, ...].
+
+        Returns:
+            An array for each output, [samples, ...], in the model's order and types.
+        """
+        if not inputs or any(len(x) == 0 for x in inputs):
+            raise BadInput(f"{experiment.model}: no samples to run")
+        with tempfile.TemporaryDirectory(prefix="tfq-io-") as name:
+            local = Path(name)
+            for i, array in enumerate(inputs):
+                (local / f"input{i}").write_bytes(np.ascontiguousarray(array).tobytes())
+                self.device.push(local / f"input{i}", f"{self.folder}/input{i}")
+            said = self._run(
+                experiment,
+                [
+                    f"--num_threads={experiment.settings.threads}",
+                    f"--use_xnnpack={str(experiment.settings.use_xnnpack).lower()}",
+                    "--input=" + ",".join(f"{self.folder}/input{i}" for i in range(len(inputs))),
+                    "--input_type=" + ",".join(array.dtype.name for array in inputs),
+                    f"--output_prefix={self.folder}/output",
+                ],
+            )
+            _nodes(said, experiment)
+            arrays = []
+            for i, tensor in enumerate(said["outputs"]):
+                self._pull(f"{self.folder}/output{i}", local / f"output{i}")
+                flat = np.fromfile(local / f"output{i}", dtype=np.dtype(tensor["type"]))
+                batch, *rest = tensor["shape"] or [1]
+                arrays.append(flat.reshape(said["samples"] * batch, *rest))
+            return arrays
+
+    def _run(self, experiment: Experiment, flags: Sequence[str]) -> dict[str, Any]:
+        from tfq_pipeline import native
+
+        library = _runtime(experiment, self.info)
+        model = self._put(experiment.model)
+        command = [
+            self._put(native.runner(self.info.platform)),
+            f"--graph={model}",
+            f"--runtime={library.name}",
+            f"--runtime_library={self._put(library.library)}",
+            f"--runtime_version={library.version}",
+            *flags,
+        ]
+        if experiment.delegate is not None:
+            command += self._delegate_flags(experiment.delegate, experiment.settings.threads)
+        what = f"tfq_runner on {experiment.model.name}"
+        _LOG.debug("%s: %s", self.device.serial, shlex.join(command))
+        done = self.device.shell(command, timeout=experiment.settings.time_limit(), doing=what)
+        if done.code != 0:
+            raise _failure(done, self.device.serial, what, {model: str(experiment.model)})
+        try:
+            said: dict[str, Any] = json.loads(done.stdout)
+        except ValueError as error:
+            raise DeviceFailed(
+                f"device '{self.device.serial}': {what} printed no JSON ({done.stdout[-60:]!r}); run: make native"
+            ) from error
+        return said
+
+    def _delegate_flags(self, delegate: Delegate, threads: int) -> list[str]:
+        from tfq_pipeline import native
+
+        options = dict(delegate.options)
+        library = Path(delegate.name)
+        flags = []
+        if delegate.own:
+            library = native.library(self.info.platform)
+            report = f"{self.folder}/delegate.json"
+            options = {"threads": str(threads), **options, "report": report}
+            flags.append(f"--delegate_report={report}")
+        elif not library.is_file():
+            raise BadInput(f"delegate '{delegate.name}': neither int4 nor the file of a library")
+        flags.append(f"--external_delegate_path={self._put(library)}")
+        if options:
+            flags.append("--external_delegate_options=" + ";".join(f"{key}:{value}" for key, value in options.items()))
+        return flags
+
+    def _put(self, local: Path) -> str:
+        """Pushes a file once and makes sure that it arrived whole."""
+        if local not in self._pushed:
+            remote = f"{self.folder}/{len(self._pushed)}-{local.name}"
+            self.device.push(local, remote)
+            self._verify(remote, sha256(local))
+            self._pushed[local] = remote
+        return self._pushed[local]
+
+    def _pull(self, remote: str, local: Path) -> None:
+        self.device.pull(remote, local)
+        self._verify(remote, sha256(local))
+
+    def _verify(self, remote: str, wanted: str) -> None:
+        done = self.device.shell(["sha256sum", remote])
+        if done.code != 0 or done.stdout.split()[:1] != [wanted]:
+            raise DeviceFailed(
+                f"device '{self.device.serial}': {remote} is not what it was sent as (its SHA-256 differs); run again"
+            )
+
+
+@contextmanager
+def open_session(device: Device) -> Iterator[Session]:
+    """A session on a device; its folder there is removed at the end."""
+    with device.workdir() as folder:
+        yield Session(device, device.info(), folder, {})
+
+
+def _runtime(experiment: Experiment, info: DeviceInfo) -> runtime.Runtime:
+    if experiment.runtime_library is not None:
+        return runtime.custom(experiment.runtime_library, experiment.runtime)
+    return runtime.litert(info.platform)
+
+
+def _failure(done: Completed, serial: str, what: str, names: Mapping[str, str]) -> BadInput | DeviceFailed:
+    """The error that a failed run of the runner stands for, in the user's names of files."""
+    lines = done.stderr.splitlines()
+    said = next((line.partition(": ")[2] for line in reversed(lines) if line.startswith("tfq_runner: ")), None)
+    if said is None:
+        cause = died_of(done.code)
+        last = next((line for line in reversed(lines) if line.strip()), "no message")
+        return DeviceFailed(
+            f"device '{serial}': {what} died of {cause}"
+            if cause
+            else f"device '{serial}': {what} ended with exit code {done.code} ({last.strip()})"
+        )
+    # What the runtime itself logged says more than its status code.
+    logged = next((line.strip() for line in lines if line.startswith("ERROR: ")), None)
+    for remote, local in names.items():
+        said = said.replace(remote, local)
+    text = f"{said} [{logged}]" if logged and done.code != _RUNNER_BAD_INPUT else said
+    return BadInput(text) if done.code == _RUNNER_BAD_INPUT else DeviceFailed(f"device '{serial}': {text}")
+
+
+def _nodes(said: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The ``nodes`` object of a result.
+
+    Raises:
+        DeviceFailed: the project's own delegate took nothing and that was not allowed.
+    """
+    if experiment.delegate is None:
+        return {"delegated": 0, "total": said["nodes"], "declined": []}
+    report = said["delegate"]
+    if report is None:
+        return {"delegated": None, "total": said["nodes"], "declined": []}
+    if report["delegated"] == 0 and not experiment.allow_undelegated:
+        reasons = sorted({f"{entry['op']}: {entry['reason']}" for entry in report["declined"]})
+        raise DeviceFailed(
+            f"{experiment.model}: delegate {experiment.delegate.name} took none of {report['total']} nodes "
+            f"({'; '.join(reasons[:3]) or 'no reason given'}); leave it out or allow this with --allow_undelegated"
+        )
+    return {"delegated": report["delegated"], "total": report["total"], "declined": report["declined"]}
+
+
+def _result(
+    experiment: Experiment,
+    said: Mapping[str, Any],
+    nodes: Mapping[str, Any],
+    ops: Sequence[Mapping[str, Any]],
+    before: DeviceInfo,
+    after: DeviceInfo,
+) -> dict[str, Any]:
+    settings = experiment.settings
+    first = (said["warmup_ns"] or said["runs_ns"])[0]
+    memory = said["memory"]
+    return {
+        "model": str(experiment.model),
+        "model_sha256": sha256(experiment.model),
+        "device": "emulator" if after.emulator else after.serial,
+        "device_info": after.to_dict(),
+        "cpu": after.cores[0].name if after.cores else None,
+        "runtime": said["runtime"]["name"],
+        "runtime_version": said["runtime"]["version"],
+        "delegate": experiment.delegate.name if experiment.delegate else None,
+        "delegate_options": dict(experiment.delegate.options) if experiment.delegate else {},
+        "xnnpack": settings.use_xnnpack,
+        "threads": settings.threads,
+        "num_runs": len(said["runs_ns"]),
+        "warmup_runs": len(said["warmup_ns"]),
+        "seed": settings.seed,
+        "latency_ms": latency.summarize(said["runs_ns"], first, said["init_ns"]),
+        "memory": {
+            "peak_mb": memory["peak_kb"] / 1024,
+            "init_footprint_kb": memory["init_footprint_kb"],
+            "overall_footprint_kb": memory["overall_footprint_kb"],
+        },
+        "nodes": dict(nodes),
+        "ops": [
+            {
+                "name": op["name"],
+                "node": op["node"],
+                "inside_delegate": op["inside_delegate"],
+                "calls": op["calls"],
+                "avg_ms": op["total_ns"] / op["calls"] / 1e6,
+            }
+            for op in ops
+        ],
+        "energy_mj_per_inference": None,
+        "throttled": bool(before.throttled or after.throttled),
+        "throttled_known": after.throttled is not None,
+        "temperature_c": {"before": before.temperature_c, "after": after.temperature_c},
+        "emulated": after.emulated,
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
