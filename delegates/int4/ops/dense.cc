@@ -1,0 +1,51 @@
+// Fully connected layers: rows of the input times the weights.
+#include "delegates/int4/ops/gemm.h"
+#include "delegates/int4/ops/op.h"
+
+namespace tfq::int4 {
+namespace {
+
+class Dense : public Op {
+ public:
+  Dense(PackedGemm gemm, bool keep_num_dims) : gemm_(std::move(gemm)), keep_num_dims_(keep_num_dims) {}
+
+  std::string Resize(const Dims& input, Dims* output) override {
+    const int32_t depth = gemm_.shape.channels;
+    int64_t elements = 1;
+    for (const int32_t size : input) elements *= size;
+    if (elements % depth != 0 || (keep_num_dims_ && input.back() != depth)) {
+      return std::to_string(elements) + " input values are no whole rows of " + std::to_string(depth);
+    }
+    rows_ = elements / depth;
+    if (rows_ > INT32_MAX) return std::to_string(rows_) + " rows of input are too many";
+    *output = keep_num_dims_ ? Dims(input.begin(), input.end() - 1) : Dims{static_cast<int32_t>(rows_)};
+    output->push_back(gemm_.shape.n);
+    return "";
+  }
+
+  size_t scratch_bytes() const override { return GemmRowsBytes(gemm_); }
+
+  void Run(const int8_t* input, int8_t* output, const Workspace& workspace) override {
+    RunPlainGemm(gemm_, input, gemm_.shape.channels, rows_, output, gemm_.shape.n, workspace);
+  }
+
+ private:
+  PackedGemm gemm_;
+  bool keep_num_dims_;
+  int64_t rows_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
+  const int32_t depth = view.weights->dims->data[1];
+  const RoundingRule& rule = RoundingOf(options.match);
+  const Rounding rounding = depth % 2 == 0 ? rule.dense : rule.dense_odd_depth;
+  PackedGemm gemm;
+  const bool packed =
+      gemm.Pack(ChooseGemm(options.cpu), {view.out_channels(), 1, depth}, MakeOutputStage(view, rounding), view,
+                MakeChannelScales(view), static_cast<const uint8_t*>(view.weights->data), 0);
+  return packed ? std::make_unique<Dense>(std::move(gemm), view.keep_num_dims) : nullptr;
+}
+
+}  // namespace tfq::int4

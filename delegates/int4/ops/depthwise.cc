@@ -1,0 +1,119 @@
+// Depthwise convolutions: every output channel sees one input channel.
+#include <cstring>
+
+#include "delegates/int4/ops/gemm.h"
+#include "delegates/int4/ops/op.h"
+#include "delegates/int4/ops/window.h"
+
+namespace tfq::int4 {
+namespace {
+
+// Row pointers of one tile: few enough that they stay in the nearest cache.
+constexpr int32_t kMaxTilePointers = 512;
+constexpr int32_t kMaxTilePixels = 64;
+
+class Depthwise : public Op {
+ public:
+  Depthwise(const NodeView& view, PackedDepthwise filter)
+      : filter_(std::move(filter)),
+        params_(view.window),
+        kernel_height_(view.weights->dims->data[1]),
+        kernel_width_(view.weights->dims->data[2]),
+        channels_(view.out_channels()),
+        multiplier_(channels_ / view.input->dims->data[3]),
+        tile_pixels_(std::clamp(kMaxTilePointers / (kernel_height_ * kernel_width_), 1, kMaxTilePixels)),
+        padding_(static_cast<size_t>(channels_), static_cast<int8_t>(view.input->params.zero_point)) {}
+
+  std::string Resize(const Dims& input, Dims* output) override {
+    if (input.size() != 4 || int64_t{input[3]} * multiplier_ != channels_) {
+      return "input has " + std::to_string(input.empty() ? 0 : input.back()) + " channels, " +
+             std::to_string(channels_ / multiplier_) + " expected";
+    }
+    const Dims expanded_dims = {input[0], input[1], input[2], channels_};
+    std::string problem = window_.Plan(params_, expanded_dims, kernel_height_, kernel_width_);
+    if (!problem.empty()) return problem;
+    input_rows_ = int64_t{input[0]} * input[1];
+    row_pixels_ = input[2];
+    if (multiplier_ > 1 &&
+        !expanded_.Allocate(static_cast<size_t>(input_rows_ * row_pixels_) * static_cast<size_t>(channels_))) {
+      return "no memory for the input with its channels repeated";
+    }
+    *output = {input[0], window_.out_height(), window_.out_width(), channels_};
+    return "";
+  }
+
+  size_t scratch_bytes() const override { return sizeof(int8_t*) * static_cast<size_t>(tile_pixels_ * taps()); }
+
+  void Run(const int8_t* input, int8_t* output, const Workspace& workspace) override {
+    if (multiplier_ > 1) {
+      Expand(input, workspace);
+      input = reinterpret_cast<const int8_t*>(expanded_.data());
+    }
+    const int64_t pixels = window_.pixels();
+    const int64_t tiles = (pixels + tile_pixels_ - 1) / tile_pixels_;
+    const int32_t parts = SplitGemm(tiles, 1, pixels * channels_ * taps(), workspace.pool->threads()).row_parts;
+    workspace.pool->Run(parts, [&](int32_t part, int32_t thread) {
+      const int8_t** rows = reinterpret_cast<const int8_t**>(workspace.scratch_of(thread));
+      const int64_t last = std::min(pixels, PartBegin(tiles, part + 1, parts) * tile_pixels_);
+      for (int64_t first = PartBegin(tiles, part, parts) * tile_pixels_; first < last; first += tile_pixels_) {
+        RunTile(input, first, static_cast<int32_t>(std::min<int64_t>(tile_pixels_, last - first)), output, rows);
+      }
+    });
+  }
+
+ private:
+  int32_t taps() const { return kernel_height_ * kernel_width_; }
+
+  void RunTile(const int8_t* input, int64_t first, int32_t count, int8_t* output, const int8_t** rows) const {
+    Window::Pixel pixel = window_.At(first);
+    for (int32_t i = 0; i < count; ++i) {
+      window_.TapRows(input, pixel, padding_.data(), 1, rows + i * taps());
+      window_.Advance(&pixel);
+    }
+    filter_.kernel->run(filter_.shape, {count, rows, filter_.memory.data(), output + first * channels_, channels_,
+                                        filter_.stage});
+  }
+
+  // Repeats each input channel as often as there are output channels that see it.
+  void Expand(const int8_t* input, const Workspace& workspace) const {
+    const int32_t in_channels = channels_ / multiplier_;
+    const int64_t row_values = int64_t{row_pixels_} * in_channels;
+    int8_t* expanded = reinterpret_cast<int8_t*>(expanded_.data());
+    const int32_t parts =
+        SplitGemm(input_rows_, 1, input_rows_ * row_values * multiplier_, workspace.pool->threads()).row_parts;
+    workspace.pool->Run(parts, [&](int32_t part, int32_t) {
+      const int64_t begin = PartBegin(input_rows_, part, parts) * row_values;
+      const int64_t end = PartBegin(input_rows_, part + 1, parts) * row_values;
+      int8_t* to = expanded + begin * multiplier_;
+      for (int64_t i = begin; i < end; ++i, to += multiplier_) {
+        std::memset(to, input[i], static_cast<size_t>(multiplier_));
+      }
+    });
+  }
+
+  PackedDepthwise filter_;
+  WindowParams params_;
+  int32_t kernel_height_;
+  int32_t kernel_width_;
+  int32_t channels_;  // of the output
+  int32_t multiplier_;
+  int32_t tile_pixels_;
+  std::vector<int8_t> padding_;  // a row of the input's zero point
+  int64_t input_rows_ = 0;
+  int32_t row_pixels_ = 0;
+  AlignedBuffer expanded_;
+  Window window_;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) {
+  const int32_t taps = view.weights->dims->data[1] * view.weights->dims->data[2];
+  PackedDepthwise filter;
+  const bool packed = filter.Pack(ChooseDepthwise(options.cpu), {taps, view.out_channels()},
+                                  MakeOutputStage(view, RoundingOf(options.match).depthwise), view,
+                                  MakeChannelScales(view), static_cast<const uint8_t*>(view.weights->data), 0);
+  return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;
+}
+
+}  // namespace tfq::int4

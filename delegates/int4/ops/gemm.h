@@ -1,0 +1,73 @@
+// Tiles a matrix product over threads and over a kernel's rows and columns.
+#ifndef TFQ_DELEGATES_INT4_OPS_GEMM_H_
+#define TFQ_DELEGATES_INT4_OPS_GEMM_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "delegates/int4/ops/op.h"
+#include "delegates/int4/ops/weights.h"
+
+namespace tfq::int4 {
+
+// Below this many multiplications a second thread costs more than it saves.
+constexpr int64_t kMinOperationsToShare = 1 << 16;
+
+// Tasks for each thread: enough that one that starts late finds less to do.
+constexpr int32_t kTasksPerThread = 4;
+
+// How one product is cut: row tiles first, columns too where there are few rows.
+struct GemmSplit {
+  int32_t row_parts = 1;
+  int32_t column_parts = 1;
+};
+GemmSplit SplitGemm(int64_t row_tiles, int32_t column_tiles, int64_t operations, int32_t threads);
+
+// Part `part` of 0..count-1 cut into `parts`: begins here, ends where the next begins.
+constexpr int64_t PartBegin(int64_t count, int32_t part, int32_t parts) { return count * part / parts; }
+
+inline size_t GemmRowsBytes(const PackedGemm& gemm) {
+  return sizeof(int8_t*) * static_cast<size_t>(gemm.shape.taps) * static_cast<size_t>(gemm.kernel->mr);
+}
+
+// Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those past
+// `count` repeating a valid row; `scratch` is the thread's memory after the pointers.
+template <typename Fill>
+void RunGemm(const PackedGemm& gemm, int64_t m, int8_t* output, ptrdiff_t output_stride, const Workspace& workspace,
+             const Fill& fill) {
+  const int32_t mr = gemm.kernel->mr;
+  const int32_t nr = gemm.kernel->nr;
+  const int32_t n = gemm.shape.n;
+  const int64_t row_tiles = (m + mr - 1) / mr;
+  const int32_t column_tiles = (n + nr - 1) / nr;
+  const int64_t operations = m * n * gemm.shape.taps * gemm.shape.channels;
+  const GemmSplit split = SplitGemm(row_tiles, column_tiles, operations, workspace.pool->threads());
+  const size_t rows_bytes = GemmRowsBytes(gemm);
+
+  workspace.pool->Run(split.row_parts * split.column_parts, [&](int32_t task, int32_t thread) {
+    uint8_t* scratch = workspace.scratch_of(thread);
+    const int8_t** rows = reinterpret_cast<const int8_t**>(scratch);
+    const int32_t row_part = task / split.column_parts;
+    const int32_t column_part = task % split.column_parts;
+    const int32_t n_begin = static_cast<int32_t>(PartBegin(column_tiles, column_part, split.column_parts)) * nr;
+    const int32_t n_end =
+        std::min(n, static_cast<int32_t>(PartBegin(column_tiles, column_part + 1, split.column_parts)) * nr);
+    const int64_t first = PartBegin(row_tiles, row_part, split.row_parts) * mr;
+    const int64_t last = std::min(m, PartBegin(row_tiles, row_part + 1, split.row_parts) * mr);
+    for (int64_t row = first; row < last; row += mr) {
+      const int32_t count = static_cast<int32_t>(std::min<int64_t>(mr, last - row));
+      fill(row, count, rows, scratch + rows_bytes);
+      gemm.kernel->run(gemm.shape, {count, n_begin, n_end, rows, gemm.memory.data(),
+                                    output + row * output_stride + n_begin, output_stride, gemm.stage});
+    }
+  });
+}
+
+// The product of plain rows of `input`, `input_stride` bytes apart.
+void RunPlainGemm(const PackedGemm& gemm, const int8_t* input, ptrdiff_t input_stride, int64_t m, int8_t* output,
+                  ptrdiff_t output_stride, const Workspace& workspace);
+
+}  // namespace tfq::int4
+
+#endif  // TFQ_DELEGATES_INT4_OPS_GEMM_H_

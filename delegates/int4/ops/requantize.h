@@ -1,0 +1,44 @@
+// From scales to the integer output stage: multipliers, shifts and activation ranges as TFLite computes them.
+#ifndef TFQ_DELEGATES_INT4_OPS_REQUANTIZE_H_
+#define TFQ_DELEGATES_INT4_OPS_REQUANTIZE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "delegates/int4/kernels/registry.h"
+#include "delegates/int4/options.h"
+#include "delegates/int4/support.h"
+
+namespace tfq::int4 {
+
+// real = multiplier * 2^(shift - 31). False for a value that is negative, not finite or too large for a shift of 30;
+// one that is too small becomes 0.
+bool QuantizeMultiplier(double real, int32_t* multiplier, int32_t* shift);
+
+// Scale of the 32-bit sums of output channel `channel` over the output's scale. A dense layer with one scale multiplies input
+// and weight scale in float32, all others in double, as the built-in kernels do.
+double EffectiveScale(const NodeView& view, int32_t channel);
+
+// Multiplier and shift of every output channel.
+struct ChannelScales {
+  std::vector<int32_t> multiplier;
+  std::vector<int32_t> shift;
+};
+ChannelScales MakeChannelScales(const NodeView& view);
+
+// Zero point and clamped range of the output, without the rounding.
+OutputStage MakeOutputStage(const NodeView& view, Rounding rounding);
+
+// How the built-in kernels that `match` names round in each operator.
+struct RoundingRule {
+  Rounding conv;
+  Rounding grouped_conv;
+  Rounding depthwise;
+  Rounding dense;
+  Rounding dense_odd_depth;  // an odd number of input features
+};
+const RoundingRule& RoundingOf(Match match);
+
+}  // namespace tfq::int4
+
+#endif  // TFQ_DELEGATES_INT4_OPS_REQUANTIZE_H_

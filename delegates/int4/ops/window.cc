@@ -1,0 +1,106 @@
+#include "delegates/int4/ops/window.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tfq::int4 {
+
+bool WindowAxis::Plan(abi::Padding padding) {
+  const int64_t extent = int64_t{kernel - 1} * dilation + 1;
+  const int64_t last = extent - 1;
+  if (padding == abi::Padding::kSame) {
+    out = in / stride + (in % stride != 0 ? 1 : 0);
+    const int64_t total = std::max<int64_t>(0, int64_t{out - 1} * stride + extent - in);
+    if (total > INT32_MAX) return false;
+    pad = static_cast<int32_t>(total / 2);
+  } else {
+    if (extent > in) return false;
+    out = static_cast<int32_t>((in - extent) / stride + 1);
+    pad = 0;
+  }
+  inner_begin = std::min(out, (pad + stride - 1) / stride);
+  // The last position whose last tap still lies inside.
+  const int64_t room = int64_t{in} - 1 - last + pad;
+  inner_end = room < 0 ? inner_begin : static_cast<int32_t>(std::min<int64_t>(out, room / stride + 1));
+  inner_end = std::max(inner_begin, inner_end);
+  return true;
+}
+
+std::string Window::Plan(const WindowParams& params, const Dims& input, int32_t kernel_height, int32_t kernel_width) {
+  batch_ = input[0];
+  channels_ = input[3];
+  vertical_ = {input[1], kernel_height, params.stride_height, params.dilation_height};
+  horizontal_ = {input[2], kernel_width, params.stride_width, params.dilation_width};
+  const std::string size = std::to_string(input[1]) + "x" + std::to_string(input[2]);
+  if (input[1] < 1 || input[2] < 1) return "input of " + size + " pixels";
+  if (!vertical_.Plan(params.padding) || !horizontal_.Plan(params.padding)) {
+    return "a window of " + std::to_string(kernel_height) + "x" + std::to_string(kernel_width) + " (dilated by " +
+           std::to_string(params.dilation_height) + "x" + std::to_string(params.dilation_width) + ") does not fit " + size +
+           " pixels";
+  }
+  tap_offsets_.clear();
+  for (int32_t y = 0; y < kernel_height; ++y) {
+    for (int32_t x = 0; x < kernel_width; ++x) {
+      tap_offsets_.push_back((ptrdiff_t{y} * vertical_.dilation * horizontal_.in + ptrdiff_t{x} * horizontal_.dilation) *
+                             channels_);
+    }
+  }
+  return "";
+}
+
+bool Window::is_identity() const {
+  return taps() == 1 && vertical_.stride == 1 && horizontal_.stride == 1;
+}
+
+void Window::TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
+                     const int8_t** rows) const {
+  const ptrdiff_t origin = Origin(pixel);
+  if (vertical_.inner(pixel.y) && horizontal_.inner(pixel.x)) {
+    const int8_t* base = input + origin;
+    for (const ptrdiff_t offset : tap_offsets_) {
+      *rows = base + offset;
+      rows += step;
+    }
+    return;
+  }
+  const ptrdiff_t* offset = tap_offsets_.data();
+  int32_t y = vertical_.first(pixel.y);
+  for (int32_t i = 0; i < vertical_.kernel; ++i, y += vertical_.dilation) {
+    int32_t x = horizontal_.first(pixel.x);
+    for (int32_t j = 0; j < horizontal_.kernel; ++j, x += horizontal_.dilation) {
+      const bool inside = y >= 0 && y < vertical_.in && x >= 0 && x < horizontal_.in;
+      *rows = inside ? input + (origin + *offset) : padding;
+      rows += step;
+      ++offset;
+    }
+  }
+}
+
+void Window::GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels,
+                         int8_t* patch) const {
+  const ptrdiff_t origin = Origin(pixel);
+  const size_t bytes = static_cast<size_t>(channels);
+  // Where nothing lies between the taps of a row, they are one piece of memory.
+  const bool whole_rows = horizontal_.dilation == 1 && channels == channels_ && horizontal_.inner(pixel.x);
+  const ptrdiff_t* offset = tap_offsets_.data();
+  int32_t y = vertical_.first(pixel.y);
+  for (int32_t i = 0; i < vertical_.kernel; ++i, y += vertical_.dilation) {
+    const bool row_inside = y >= 0 && y < vertical_.in;
+    if (whole_rows && row_inside) {
+      const size_t row_bytes = bytes * static_cast<size_t>(horizontal_.kernel);
+      std::memcpy(patch, input + (origin + *offset), row_bytes);
+      patch += row_bytes;
+      offset += horizontal_.kernel;
+      continue;
+    }
+    int32_t x = horizontal_.first(pixel.x);
+    for (int32_t j = 0; j < horizontal_.kernel; ++j, x += horizontal_.dilation) {
+      const bool inside = row_inside && x >= 0 && x < horizontal_.in;
+      std::memcpy(patch, inside ? input + (origin + *offset) : padding, bytes);
+      patch += bytes;
+      ++offset;
+    }
+  }
+}
+
+}  // namespace tfq::int4

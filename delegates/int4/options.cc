@@ -1,0 +1,149 @@
+#include "delegates/int4/options.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+
+namespace tfq::int4 {
+namespace {
+
+constexpr long kMaxThreads = 256;
+
+bool SetThreads(const char* value, Options* options) {
+  char* end = nullptr;
+  errno = 0;
+  const long threads = std::strtol(value, &end, 10);
+  if (end == value || *end != '\0' || errno != 0 || threads < -1 || threads > kMaxThreads) return false;
+  if (threads > 0) {
+    options->threads = static_cast<int32_t>(threads);
+  } else {
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    options->threads = static_cast<int32_t>(online < 1 ? 1 : online > kMaxThreads ? kMaxThreads : online);
+  }
+  return true;
+}
+
+// Tiers that a user of this architecture can ask for; one of another architecture is an error.
+constexpr CpuTier kTiers[] = {
+    CpuTier::kReference,
+#if defined(__x86_64__)
+    CpuTier::kAvx2,
+#elif defined(__aarch64__)
+    CpuTier::kNeon,
+    CpuTier::kNeonDotprod,
+#endif
+};
+
+bool SetCpu(const char* value, Options* options) {
+  CpuTier tier;
+  if (!ParseCpuTier(value, &tier)) return false;
+  if (std::strcmp(value, "auto") != 0 && std::find(std::begin(kTiers), std::end(kTiers), tier) == std::end(kTiers)) {
+    return false;
+  }
+  options->cpu = tier;
+  return true;
+}
+
+std::string AllowedTiers() {
+  std::string allowed = "auto";
+  for (const CpuTier tier : kTiers) allowed += std::string(", ") + CpuTierName(tier);
+  return allowed + " on this processor";
+}
+
+bool SetVerbose(const char* value, Options* options) {
+  struct Word {
+    const char* text;
+    bool verbose;
+  };
+  constexpr Word kWords[] = {{"true", true}, {"1", true}, {"false", false}, {"0", false}};
+  for (const Word& word : kWords) {
+    if (std::strcmp(value, word.text) == 0) {
+      options->verbose = word.verbose;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool SetReport(const char* value, Options* options) {
+  options->report = value;
+  return !options->report.empty();
+}
+
+bool SetMatch(const char* value, Options* options) {
+  struct Word {
+    const char* text;
+    Match match;
+  };
+  constexpr Word kWords[] = {{"litert", Match::kLiteRt},
+                             {"tflite_2.14", Match::kTfLite214},
+                             {"xnnpack", Match::kXnnpack}};
+  for (const Word& word : kWords) {
+    if (std::strcmp(value, word.text) == 0) {
+      options->match = word.match;
+      return true;
+    }
+  }
+  return false;
+}
+
+struct Key {
+  const char* name;
+  bool (*set)(const char* value, Options* options);
+  std::string (*allowed)();
+};
+
+constexpr Key kKeys[] = {
+    {"threads", SetThreads, [] { return std::string("1 to 256, or 0 or -1 for every processor"); }},
+    {"cpu", SetCpu, AllowedTiers},
+    {"verbose", SetVerbose, [] { return std::string("true, false, 1, 0"); }},
+    {"report", SetReport, [] { return std::string("the path of a file to write"); }},
+    {"match", SetMatch, [] { return std::string("litert, tflite_2.14, xnnpack"); }},
+};
+constexpr size_t kKeyCount = std::size(kKeys);
+
+size_t FindKey(const char* name) {
+  size_t i = 0;
+  while (i < kKeyCount && std::strcmp(kKeys[i].name, name) != 0) ++i;
+  return i;
+}
+
+std::string KeyNames() {
+  std::string names;
+  for (const Key& key : kKeys) names += (names.empty() ? "" : ", ") + std::string(key.name);
+  return names;
+}
+
+}  // namespace
+
+bool ParseOptions(const char* const* keys, const char* const* values, size_t count, Options* options,
+                  std::string* error) {
+  *options = Options();
+  ParseCpuTier("auto", &options->cpu);
+  bool seen[kKeyCount] = {};
+  for (size_t i = 0; i < count; ++i) {
+    const char* name = keys[i] == nullptr ? "" : keys[i];
+    const char* value = values[i] == nullptr ? "" : values[i];
+    const size_t index = FindKey(name);
+    if (index == kKeyCount) {
+      *error = std::string("unknown option '") + name + "' (value '" + value + "'); known are " + KeyNames();
+      return false;
+    }
+    if (seen[index]) {
+      *error = std::string("option '") + name + "' is given twice, the second time as '" + value + "'; give it once";
+      return false;
+    }
+    seen[index] = true;
+    if (!kKeys[index].set(value, options)) {
+      *error = std::string("option '") + name + "' is '" + value + "'; allowed: " + kKeys[index].allowed();
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace tfq::int4
