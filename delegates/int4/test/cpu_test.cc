@@ -1,0 +1,90 @@
+// Names and order of the CPU tiers, and the choice of a kernel by them.
+#include "delegates/int4/cpu.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "delegates/int4/kernels/registry.h"
+
+namespace tfq::int4 {
+namespace {
+
+constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2};
+
+TEST(Cpu, NamesGoThereAndBack) {
+  for (const CpuTier tier : kAllTiers) {
+    CpuTier parsed;
+    ASSERT_TRUE(ParseCpuTier(CpuTierName(tier), &parsed));
+    EXPECT_EQ(parsed, tier);
+  }
+}
+
+TEST(Cpu, RefusesUnknownNames) {
+  CpuTier tier;
+  for (const char* name : {"", "AVX2", "avx", "neon ", "sse"}) EXPECT_FALSE(ParseCpuTier(name, &tier)) << name;
+}
+
+TEST(Cpu, AutoAllowsWhatTheCpuRuns) {
+  CpuTier tier;
+  ASSERT_TRUE(ParseCpuTier("auto", &tier));
+  EXPECT_GE(tier, BestCpuTier());
+}
+
+TEST(Cpu, BestTierRunsAndNoneThatRunsIsAbove) {
+  EXPECT_TRUE(CpuRuns(BestCpuTier()));
+  for (const CpuTier tier : kAllTiers) {
+    if (CpuRuns(tier)) {
+      EXPECT_LE(tier, BestCpuTier());
+    }
+  }
+}
+
+template <typename Kernel>
+void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier)) {
+  for (const CpuTier cap : kAllTiers) {
+    const Kernel* chosen = choose(cap);
+    ASSERT_NE(chosen, nullptr);
+    EXPECT_LE(chosen->tier, cap);
+    EXPECT_TRUE(CpuRuns(chosen->tier));
+    for (const Kernel* kernel : kernels) {
+      if (kernel->tier <= cap && CpuRuns(kernel->tier)) {
+        EXPECT_LE(kernel->tier, chosen->tier) << kernel->name;
+      }
+    }
+  }
+}
+
+TEST(Registry, ChoosesTheBestTierUnderTheCap) {
+  ExpectChoiceKeepsTheCap(GemmKernels(), ChooseGemm);
+  ExpectChoiceKeepsTheCap(DepthwiseKernels(), ChooseDepthwise);
+}
+
+template <typename Kernel>
+void ExpectNamesFollowTheGrammar(KernelTable<Kernel> kernels, const std::string& operation) {
+  std::set<std::string> names;
+  for (const Kernel* kernel : kernels) {
+    const std::string name = kernel->name;
+    const std::string tier = std::string("_") + CpuTierName(kernel->tier);
+    EXPECT_TRUE(names.insert(name).second) << name;
+    EXPECT_EQ(name.rfind(operation + "_qs8_qs4cw_", 0), 0u) << name;
+    EXPECT_EQ(name.substr(name.size() - tier.size()), tier) << name;
+  }
+}
+
+TEST(Registry, NamesFollowTheGrammar) {
+  ExpectNamesFollowTheGrammar(GemmKernels(), "gemm");
+  ExpectNamesFollowTheGrammar(DepthwiseKernels(), "dwconv");
+}
+
+TEST(Registry, GemmNamesSayTheTile) {
+  for (const GemmKernel* kernel : GemmKernels()) {
+    const std::string tile =
+        "_" + std::to_string(kernel->mr) + "x" + std::to_string(kernel->nr) + "c" + std::to_string(kernel->kr) + "_";
+    EXPECT_NE(std::string(kernel->name).find(tile), std::string::npos) << kernel->name;
+  }
+}
+
+}  // namespace
+}  // namespace tfq::int4

@@ -1,0 +1,458 @@
+// Every kernel in the table that this CPU runs, against the oracle, bit for bit, in fenced memory.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "delegates/int4/kernels/registry.h"
+#include "delegates/int4/test/fenced_memory.h"
+#include "delegates/int4/test/oracle.h"
+
+namespace tfq::int4 {
+namespace {
+
+constexpr Rounding kRoundings[] = {Rounding::kDoubleUpward, Rounding::kDouble, Rounding::kDoubleByEights,
+                                   Rounding::kSingle};
+constexpr uint8_t kUntouched = 0x5a;
+
+template <typename Kernel>
+std::vector<const Kernel*> Runnable(KernelTable<Kernel> kernels) {
+  std::vector<const Kernel*> runnable;
+  for (const Kernel* kernel : kernels) {
+    if (CpuRuns(kernel->tier)) runnable.push_back(kernel);
+  }
+  return runnable;
+}
+
+template <typename Kernel>
+std::string NameOf(const testing::TestParamInfo<const Kernel*>& info) {
+  return info.param->name;
+}
+
+// What random values are drawn from.
+enum class Values { kAny, kExtremes };
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+
+  int32_t Between(int32_t low, int32_t high) { return std::uniform_int_distribution<int32_t>(low, high)(engine_); }
+
+  std::vector<int8_t> Integers(size_t count, int32_t low, int32_t high, Values values) {
+    std::vector<int8_t> integers(count);
+    for (int8_t& value : integers) {
+      value = static_cast<int8_t>(values == Values::kAny ? Between(low, high) : Between(0, 1) ? high : low);
+    }
+    return integers;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+// Parameters of the output channels. Multipliers bring a sum of this depth to the size of an output, so that most
+// outputs are neither zero nor clamped.
+struct Channels {
+  std::vector<int32_t> bias, multiplier, shift;
+};
+
+Channels RandomChannels(Random& random, int32_t n, int32_t depth) {
+  Channels channels;
+  const double scale = 60.0 / (300.0 * std::sqrt(depth));
+  for (int32_t i = 0; i < n; ++i) {
+    int exponent;
+    const double mantissa = std::frexp(scale * random.Between(50, 300) / 100.0, &exponent);
+    channels.bias.push_back(random.Between(-3000, 3000));
+    channels.multiplier.push_back(static_cast<int32_t>(mantissa * 2147483647.0));
+    channels.shift.push_back(exponent);
+  }
+  return channels;
+}
+
+OutputStage RandomStage(Random& random) {
+  OutputStage stage{random.Between(-128, 127), -128, 127, kRoundings[random.Between(0, 3)]};
+  if (random.Between(0, 2) == 0) stage.min = stage.zero_point;
+  if (random.Between(0, 2) == 0) stage.max = random.Between(stage.min, 127);
+  return stage;
+}
+
+// int4 as in the file, in memory that ends where they end.
+class FencedNibbles {
+ public:
+  explicit FencedNibbles(const std::vector<int8_t>& values)
+      : bytes_((values.size() + 1) / 2), memory_(bytes_), data_(memory_.AtEnd(bytes_)) {
+    for (size_t i = 0; i < values.size(); ++i) data_[i / 2] |= static_cast<uint8_t>((values[i] & 15) << (i % 2 * 4));
+  }
+  const uint8_t* data() const { return data_; }
+
+ private:
+  size_t bytes_;
+  FencedMemory memory_;
+  uint8_t* data_;
+};
+
+// Rows at either end of fenced slots, filled from a list of values.
+class FencedRows {
+ public:
+  FencedRows(const std::vector<int8_t>& values, size_t row_bytes, Random& random)
+      : memory_(row_bytes, values.size() / row_bytes) {
+    for (size_t row = 0; row < values.size() / row_bytes; ++row) {
+      uint8_t* at = random.Between(0, 2) == 0 ? memory_.AtStart(row) : memory_.AtEnd(row_bytes, row);
+      std::memcpy(at, values.data() + row * row_bytes, row_bytes);
+      rows_.push_back(reinterpret_cast<const int8_t*>(at));
+    }
+  }
+  const int8_t* operator[](size_t row) const { return rows_[row]; }
+
+ private:
+  FencedMemory memory_;
+  std::vector<const int8_t*> rows_;
+};
+
+// The packed weights, flush with a fence, and the same bytes whatever lay there before.
+template <typename Kernel, typename Shape>
+class FencedPack {
+ public:
+  FencedPack(const Kernel& kernel, const Shape& shape, const WeightSource& source)
+      : bytes_(kernel.packed_bytes(shape)), memory_(bytes_), data_(memory_.AtEnd(bytes_)) {
+    EXPECT_EQ(bytes_ % kPackedAlignment, 0u);
+    std::memset(data_, 0xff, bytes_);
+    kernel.pack(shape, source, data_);
+    const std::vector<uint8_t> first(data_, data_ + bytes_);
+    std::memset(data_, 0, bytes_);
+    kernel.pack(shape, source, data_);
+    EXPECT_EQ(std::memcmp(first.data(), data_, bytes_), 0) << "packing leaves bytes unwritten";
+  }
+  const void* data() const { return data_; }
+
+ private:
+  size_t bytes_;
+  FencedMemory memory_;
+  uint8_t* data_;
+};
+
+// Rows of outputs `stride` apart, the last of which ends at a fence.
+class FencedOutput {
+ public:
+  FencedOutput(int32_t rows, int32_t width, int32_t stride)
+      : bytes_(size_t(rows - 1) * stride + width), memory_(bytes_), data_(memory_.AtEnd(bytes_)) {
+    std::memset(data_, kUntouched, bytes_);
+  }
+  int8_t* data() { return reinterpret_cast<int8_t*>(data_); }
+
+  // Compares with expected[rows][width]; what lies between the rows must be as it was.
+  void ExpectEquals(const std::vector<int8_t>& expected, int32_t width, int32_t stride) const {
+    for (size_t i = 0; i < bytes_; ++i) {
+      const size_t row = i / stride, column = i % stride;
+      const int8_t wanted = column < size_t(width) ? expected[row * width + column] : static_cast<int8_t>(kUntouched);
+      ASSERT_EQ(static_cast<int8_t>(data_[i]), wanted) << "row " << row << " column " << column;
+    }
+  }
+
+ private:
+  size_t bytes_;
+  FencedMemory memory_;
+  uint8_t* data_;
+};
+
+// ------------------------------------------------------------------------------------------------------------------
+// GEMM
+
+struct GemmCase {
+  GemmShape shape;
+  int32_t m;
+  int32_t n_begin;
+  int32_t n_end;
+  int32_t input_zero_point;
+  bool has_bias;
+  OutputStage stage;
+  Channels channels;
+  std::vector<int8_t> weights;      // [n][taps][channels]
+  std::vector<int8_t> activations;  // [taps][m][channels]
+};
+
+void CheckGemm(const GemmKernel& kernel, const GemmCase& c, Random& random) {
+  const GemmShape& shape = c.shape;
+  SCOPED_TRACE(testing::Message() << "n " << shape.n << " taps " << shape.taps << " channels " << shape.channels
+                                  << " m " << c.m << " columns " << c.n_begin << ".." << c.n_end << " input zero point "
+                                  << c.input_zero_point << " rounding " << static_cast<int>(c.stage.rounding));
+  const FencedNibbles nibbles(c.weights);
+  const FencedRows activations(c.activations, shape.channels, random);
+  const WeightSource source{nibbles.data(), c.has_bias ? c.channels.bias.data() : nullptr, c.channels.multiplier.data(),
+                            c.channels.shift.data(), c.input_zero_point};
+  const FencedPack<GemmKernel, GemmShape> packed(kernel, shape, source);
+
+  std::vector<const int8_t*> rows;
+  for (int32_t tap = 0; tap < shape.taps; ++tap) {
+    for (int32_t m = 0; m < kernel.mr; ++m) rows.push_back(activations[tap * c.m + (m < c.m ? m : 0)]);
+  }
+  const int32_t width = c.n_end - c.n_begin;
+  const int32_t stride = width + random.Between(0, 5);
+  FencedOutput output(c.m, width, stride);
+  kernel.run(shape, {c.m, c.n_begin, c.n_end, rows.data(), packed.data(), output.data(), stride, c.stage});
+
+  std::vector<int8_t> expected;
+  for (int32_t m = 0; m < c.m; ++m) {
+    for (int32_t n = c.n_begin; n < c.n_end; ++n) {
+      int64_t sum = c.has_bias ? c.channels.bias[n] : 0;
+      for (int32_t tap = 0; tap < shape.taps; ++tap) {
+        const int8_t* a = c.activations.data() + (size_t(tap) * c.m + m) * shape.channels;
+        const int8_t* w = c.weights.data() + (size_t(n) * shape.taps + tap) * shape.channels;
+        for (int32_t k = 0; k < shape.channels; ++k) sum += (a[k] - c.input_zero_point) * w[k];
+      }
+      expected.push_back(OracleOutput(sum, c.channels.multiplier[n], c.channels.shift[n], c.stage, n, shape.n));
+    }
+  }
+  output.ExpectEquals(expected, width, stride);
+}
+
+GemmCase RandomGemm(const GemmKernel& kernel, GemmShape shape, Values values, Random& random) {
+  GemmCase c{};
+  c.shape = shape;
+  c.m = random.Between(1, kernel.mr);
+  const int32_t blocks = (shape.n + kernel.nr - 1) / kernel.nr;
+  c.n_begin = random.Between(0, 1) ? 0 : random.Between(0, blocks - 1) * kernel.nr;
+  c.n_end = random.Between(0, 1) ? shape.n : std::min(shape.n, c.n_begin + kernel.nr * random.Between(1, 3));
+  c.input_zero_point = values == Values::kAny ? random.Between(-128, 127) : random.Between(0, 1) ? 127 : -128;
+  c.has_bias = random.Between(0, 3) != 0;
+  c.stage = RandomStage(random);
+  c.channels = RandomChannels(random, shape.n, shape.taps * shape.channels);
+  c.weights = random.Integers(size_t(shape.n) * shape.taps * shape.channels, -8, 7, values);
+  c.activations = random.Integers(size_t(c.m) * shape.taps * shape.channels, -128, 127, values);
+  return c;
+}
+
+class Gemm : public testing::TestWithParam<const GemmKernel*> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, Gemm, testing::ValuesIn(Runnable(GemmKernels())), NameOf<GemmKernel>);
+
+TEST_P(Gemm, EveryNumberOfChannels) {
+  Random random(1);
+  for (int32_t channels = 1; channels <= 70; ++channels) {
+    const GemmShape shape{random.Between(1, 40), random.Between(1, 4), channels};
+    CheckGemm(*GetParam(), RandomGemm(*GetParam(), shape, Values::kAny, random), random);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(Gemm, EveryNumberOfOutputsAndRows) {
+  Random random(2);
+  for (int32_t n = 1; n <= 70; ++n) {
+    for (int32_t m = 1; m <= GetParam()->mr; ++m) {
+      GemmCase c = RandomGemm(*GetParam(), {n, random.Between(1, 2), random.Between(1, 40)}, Values::kAny, random);
+      c.activations = random.Integers(size_t(m) * c.shape.taps * c.shape.channels, -128, 127, Values::kAny);
+      c.m = m;
+      CheckGemm(*GetParam(), c, random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Gemm, EveryNumberOfTaps) {
+  Random random(3);
+  for (int32_t taps = 1; taps <= 25; ++taps) {
+    for (int32_t repeat = 0; repeat < 6; ++repeat) {
+      const GemmShape shape{random.Between(1, 24), taps, random.Between(1, 70)};
+      CheckGemm(*GetParam(), RandomGemm(*GetParam(), shape, Values::kAny, random), random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Gemm, ExtremesOverflowNoPartialSum) {
+  Random random(4);
+  for (const int32_t channels : {8, 24, 31, 60, 64, 240, 256, 496, 2049}) {
+    for (const int8_t weight : {-8, 7}) {
+      for (const int8_t activation : {-128, 127}) {
+        GemmCase c = RandomGemm(*GetParam(), {9, channels < 100 ? 25 : 1, channels}, Values::kExtremes, random);
+        // Three of four cases stay mixed in their signs.
+        if (random.Between(0, 3) == 0 || channels == 2049) {
+          c.weights.assign(c.weights.size(), weight);
+          c.activations.assign(c.activations.size(), activation);
+        }
+        const int32_t depth = c.shape.taps * channels;
+        c.channels.shift.assign(c.shape.n, -static_cast<int32_t>(std::log2(depth * 255.0 * 8 / 127)) - 1);
+        CheckGemm(*GetParam(), c, random);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// 16 times such a sum does not fit 32 bits.
+TEST_P(Gemm, VeryDeepSums) {
+  Random random(5);
+  for (const int8_t weight : {-8, 7}) {
+    GemmCase c = RandomGemm(*GetParam(), {2, 1, 140003}, Values::kAny, random);
+    c.weights.assign(c.weights.size(), weight);
+    c.activations.assign(c.activations.size(), -128);
+    c.input_zero_point = 3;
+    c.channels.shift = {-21, -20};
+    CheckGemm(*GetParam(), c, random);
+    GemmCase taps = RandomGemm(*GetParam(), {2, 8200, 17}, Values::kAny, random);
+    taps.weights.assign(taps.weights.size(), weight);
+    taps.channels.shift = {-21, -20};
+    CheckGemm(*GetParam(), taps, random);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------------
+// depthwise
+
+struct DepthwiseCase {
+  DepthwiseShape shape;
+  int32_t pixels;
+  int32_t input_zero_point;
+  bool has_bias;
+  OutputStage stage;
+  Channels channels;
+  std::vector<int8_t> weights;      // [taps][channels]
+  std::vector<int8_t> activations;  // [pixels][taps][channels]
+};
+
+void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Random& random) {
+  const DepthwiseShape& shape = c.shape;
+  SCOPED_TRACE(testing::Message() << "taps " << shape.taps << " channels " << shape.channels << " pixels " << c.pixels
+                                  << " input zero point " << c.input_zero_point << " rounding "
+                                  << static_cast<int>(c.stage.rounding));
+  const FencedNibbles nibbles(c.weights);
+  const FencedRows activations(c.activations, shape.channels, random);
+  const WeightSource source{nibbles.data(), c.has_bias ? c.channels.bias.data() : nullptr, c.channels.multiplier.data(),
+                            c.channels.shift.data(), c.input_zero_point};
+  const FencedPack<DepthwiseKernel, DepthwiseShape> packed(kernel, shape, source);
+
+  std::vector<const int8_t*> rows;
+  for (int32_t row = 0; row < c.pixels * shape.taps; ++row) rows.push_back(activations[row]);
+  const int32_t stride = shape.channels + random.Between(0, 5);
+  FencedOutput output(c.pixels, shape.channels, stride);
+  kernel.run(shape, {c.pixels, rows.data(), packed.data(), output.data(), stride, c.stage});
+
+  std::vector<int8_t> expected;
+  for (int32_t p = 0; p < c.pixels; ++p) {
+    for (int32_t n = 0; n < shape.channels; ++n) {
+      int64_t sum = c.has_bias ? c.channels.bias[n] : 0;
+      for (int32_t tap = 0; tap < shape.taps; ++tap) {
+        const int32_t a = c.activations[(size_t(p) * shape.taps + tap) * shape.channels + n];
+        sum += (a - c.input_zero_point) * c.weights[size_t(tap) * shape.channels + n];
+      }
+      expected.push_back(OracleOutput(sum, c.channels.multiplier[n], c.channels.shift[n], c.stage, n, shape.channels));
+    }
+  }
+  output.ExpectEquals(expected, shape.channels, stride);
+}
+
+DepthwiseCase RandomDepthwise(DepthwiseShape shape, int32_t pixels, Values values, Random& random) {
+  DepthwiseCase c{};
+  c.shape = shape;
+  c.pixels = pixels;
+  c.input_zero_point = values == Values::kAny ? random.Between(-128, 127) : random.Between(0, 1) ? 127 : -128;
+  c.has_bias = random.Between(0, 3) != 0;
+  c.stage = RandomStage(random);
+  c.channels = RandomChannels(random, shape.channels, shape.taps);
+  c.weights = random.Integers(size_t(shape.taps) * shape.channels, -8, 7, values);
+  c.activations = random.Integers(size_t(pixels) * shape.taps * shape.channels, -128, 127, values);
+  return c;
+}
+
+class Depthwise : public testing::TestWithParam<const DepthwiseKernel*> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, Depthwise, testing::ValuesIn(Runnable(DepthwiseKernels())), NameOf<DepthwiseKernel>);
+
+TEST_P(Depthwise, EveryNumberOfChannels) {
+  Random random(6);
+  for (int32_t channels = 1; channels <= 70; ++channels) {
+    for (const int32_t taps : {1, 9, random.Between(1, 25)}) {
+      CheckDepthwise(*GetParam(), RandomDepthwise({taps, channels}, random.Between(1, 5), Values::kAny, random),
+                     random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Depthwise, EveryNumberOfTaps) {
+  Random random(7);
+  for (int32_t taps = 1; taps <= 70; ++taps) {
+    for (const int32_t channels : {3, 8, 16, 33, random.Between(1, 130)}) {
+      CheckDepthwise(*GetParam(), RandomDepthwise({taps, channels}, random.Between(1, 4), Values::kAny, random),
+                     random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Depthwise, ExtremesOverflowNoPartialSum) {
+  Random random(8);
+  for (int32_t taps = 1; taps <= 70; ++taps) {
+    for (const int8_t weight : {-8, 7}) {
+      for (const int8_t activation : {-128, 127}) {
+        DepthwiseCase c = RandomDepthwise({taps, random.Between(1, 60)}, 3, Values::kExtremes, random);
+        c.weights.assign(c.weights.size(), weight);
+        c.activations.assign(c.activations.size(), activation);
+        c.channels.shift.assign(c.shape.channels, -static_cast<int32_t>(std::log2(taps * 255.0 * 8 / 127)) - 1);
+        CheckDepthwise(*GetParam(), c, random);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------- output stage, through the
+// kernels
+
+// Sums that lie on and beside every boundary of the output stage, reached with weights of zero and the bias alone.
+Channels EdgeChannels(int32_t n, int32_t shift, Random& random) {
+  constexpr int32_t kEdges[] = {0, 1, -1, INT32_MAX, INT32_MIN, INT32_MIN + 1, 1 << 30, -(1 << 30)};
+  Channels channels;
+  for (int32_t i = 0; i < n; ++i) {
+    const int32_t multiplier = i % 3 == 0 ? 1 << 30 : i % 3 == 1 ? INT32_MAX : random.Between(1 << 30, INT32_MAX);
+    int32_t bias = i < 8 ? kEdges[i] : random.Between(INT32_MIN, INT32_MAX);
+    if (i >= 12) {
+      // The sum whose product is nearest to a half between two outputs, or a neighbour of it.
+      const double half = random.Between(-150, 150) + 0.5;
+      const double sum = half * std::ldexp(1.0, 31 - shift) / multiplier + random.Between(-1, 1);
+      if (std::abs(sum) < 2147483000.0) bias = static_cast<int32_t>(std::lround(sum));
+    }
+    channels.bias.push_back(bias);
+    channels.multiplier.push_back(multiplier);
+    channels.shift.push_back(shift);
+  }
+  return channels;
+}
+
+TEST_P(Gemm, OutputStageOnEveryShiftAndEdge) {
+  Random random(9);
+  for (int32_t shift = -31; shift <= 30; ++shift) {
+    for (const Rounding rounding : kRoundings) {
+      GemmCase c = RandomGemm(*GetParam(), {61, 1, 3}, Values::kAny, random);
+      c.has_bias = true;
+      c.stage = {random.Between(-30, 30), -128, 127, rounding};
+      c.channels = EdgeChannels(c.shape.n, shift, random);
+      c.weights.assign(c.weights.size(), 0);
+      CheckGemm(*GetParam(), c, random);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(Depthwise, OutputStageOnEveryShiftAndEdge) {
+  Random random(10);
+  for (int32_t shift = -31; shift <= 30; ++shift) {
+    for (const Rounding rounding : kRoundings) {
+      for (const int32_t channels : {5, 13, 29, 61}) {
+        DepthwiseCase c = RandomDepthwise({2, channels}, 2, Values::kAny, random);
+        c.has_bias = true;
+        c.stage = {random.Between(-30, 30), -128, 127, rounding};
+        c.channels = EdgeChannels(channels, shift, random);
+        c.weights.assign(c.weights.size(), 0);
+        CheckDepthwise(*GetParam(), c, random);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tfq::int4

@@ -1,0 +1,79 @@
+// Reading int4 as it lies in the file, against the vectors that the Python packer is tested with, and the channel
+// section.
+#include "delegates/int4/packing/packing.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "delegates/int4/packing/channel_blocks.h"
+#include "delegates/int4/test/golden.h"
+
+namespace tfq::int4 {
+namespace {
+
+TEST(Packing, ReadsTheNibblesThatPythonWrites) {
+  const auto rows = ReadGolden("int4_packing.tsv");
+  ASSERT_FALSE(rows.empty());
+  for (const auto& row : rows) {
+    const size_t count = row[0];
+    ASSERT_EQ(row.size(), 1 + count + (count + 1) / 2);
+    const std::vector<uint8_t> bytes(row.begin() + 1 + count, row.end());
+    int64_t sum = 0;
+    for (size_t i = 0; i < count; ++i) {
+      EXPECT_EQ(SignedNibble(bytes.data(), i), row[1 + i]) << "value " << i << " of " << count;
+      sum += row[1 + i];
+    }
+    EXPECT_EQ(SumOfWeights(bytes.data(), 0, count, 1), sum);
+  }
+}
+
+TEST(Packing, SumsWeightsThatStandApart) {
+  const uint8_t bytes[] = {0x21, 0x43, 0xf5};  // 1 2 3 4 5 -1
+  EXPECT_EQ(SumOfWeights(bytes, 1, 3, 2), 2 + 4 - 1);
+  EXPECT_EQ(SumOfWeights(bytes, 0, 2, 3), 1 + 4);
+}
+
+TEST(Packing, ChannelSectionFoldsTheZeroPointIntoTheBias) {
+  const int32_t bias[] = {100, -7, 0};
+  const int32_t multiplier[] = {11, 12, 13};
+  const int32_t shift[] = {-1, 0, 3};
+  const int32_t sums[] = {5, -6};
+  const WeightSource source{nullptr, bias, multiplier, shift, 0};
+  int32_t section[6];
+  WriteChannelSection(source, 0, 3, 2, -3, sums, section);
+  EXPECT_EQ(std::vector<int32_t>(section, section + 6), (std::vector<int32_t>{115, -25, 11, 12, -1, 0}));
+  // The last block is only half used.
+  WriteChannelSection(source, 2, 3, 2, -3, sums, section);
+  EXPECT_EQ(std::vector<int32_t>(section, section + 6), (std::vector<int32_t>{15, 0, 13, 0, 3, 0}));
+}
+
+TEST(Packing, ChannelSectionWorksWithoutBias) {
+  const int32_t multiplier = 1, shift = 2, sum = 4;
+  const WeightSource source{nullptr, nullptr, &multiplier, &shift, 0};
+  int32_t section[3];
+  WriteChannelSection(source, 0, 1, 1, 10, &sum, section);
+  EXPECT_EQ(section[0], -40);
+}
+
+TEST(Packing, ChannelBlocksCoverEveryChannelAndNoMore) {
+  for (int32_t channels = 1; channels <= 100; ++channels) {
+    for (const int32_t widest : {16, 32}) {
+      const int32_t width = ChannelBlockWidth(channels, widest);
+      EXPECT_TRUE(width == 8 || (width <= widest && width <= channels));
+      std::vector<bool> covered(channels, false);
+      for (int32_t block = 0; block < ChannelBlockCount(channels, width); ++block) {
+        const int32_t begin = ChannelBlockBegin(channels, width, block);
+        EXPECT_GE(begin, 0);
+        if (channels >= width) {
+          EXPECT_LE(begin + width, channels);
+        }
+        for (int32_t c = begin; c < begin + width && c < channels; ++c) covered[c] = true;
+      }
+      EXPECT_EQ(covered, std::vector<bool>(channels, true)) << channels;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tfq::int4
