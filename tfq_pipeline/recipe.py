@@ -1,0 +1,461 @@
+"""Recipes: a list of passes in order, each with its options, from YAML or JSON.
+
+The pydantic models below are the schema; `json_schema` publishes them. Whatever is wrong with a file is reported by
+file, line and key, with what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tfq_pipeline.errors import BadInput
+
+Key = str | int
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class WeightSpec(_Options):
+    """How weights are quantized. TFLite computes with symmetric weights alone."""
+
+    bits: Annotated[int, Field(ge=2, le=8)] = 8
+    symmetric: Literal[True] = True
+    granularity: Literal["tensor", "channel"] = "channel"
+    range: Literal["minmax"] = "minmax"
+
+
+class ActivationSpec(_Options):
+    """How activations are quantized."""
+
+    bits: Literal[8] = 8
+    symmetric: bool = False
+
+
+class WeightOverride(_Options):
+    """The keys of `WeightSpec` that a rule changes; those left out stay as they were."""
+
+    bits: Annotated[int, Field(ge=2, le=8)] | None = None
+    symmetric: Literal[True] | None = None
+    granularity: Literal["tensor", "channel"] | None = None
+    range: Literal["minmax"] | None = None
+
+
+class ActivationOverride(_Options):
+    """The keys of `ActivationSpec` that a rule changes."""
+
+    bits: Literal[8] | None = None
+    symmetric: bool | None = None
+
+
+class Match(_Options):
+    """Which layers a rule is for; all that is given must hold."""
+
+    name: Annotated[str, Field(min_length=1, description="shell pattern of layer names")] | None = None
+    type: Annotated[str, Field(min_length=1, description="Keras class, such as DepthwiseConv2D")] | None = None
+    op: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$", description="TFLite operator, such as CONV_2D")] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Match:
+        if self.name is None and self.type is None and self.op is None:
+            raise ValueError("matches nothing; give name, type or op")
+        return self
+
+    def covers(self, name: str, kind: str, op: str | None) -> bool:
+        """Whether a layer of this name, Keras class and TFLite operator is meant."""
+        return (
+            (self.name is None or fnmatchcase(name, self.name))
+            and (self.type is None or self.type == kind)
+            and (self.op is None or self.op == op)
+        )
+
+
+class Rule(_Options):
+    """What is different for some layers."""
+
+    match: Match
+    weights: WeightOverride | None = None
+    activations: ActivationOverride | None = None
+    skip: Annotated[bool, Field(description="leave the layer float")] = False
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Rule:
+        if self.skip and (self.weights or self.activations):
+            raise ValueError("says skip and how to quantize; keep one of them")
+        if not (self.skip or self.weights or self.activations):
+            raise ValueError("changes nothing; give weights, activations or 'skip: true'")
+        return self
+
+
+class FoldBatchNorm(_Options):
+    """Folds batch norm into the layer before it (Jacob et al. 2018, section 3.2)."""
+
+    kind: ClassVar[str] = "fold_batch_norm"
+    after: ClassVar[tuple[str, ...]] = ()
+
+
+class Calibrate(_Options):
+    """Finds the ranges of activations on data."""
+
+    kind: ClassVar[str] = "calibrate"
+    after: ClassVar[tuple[str, ...]] = ()
+    method: Literal["minmax", "moving_average"] = "minmax"
+    samples: Annotated[int, Field(ge=1)] = 512
+    decay: Annotated[float, Field(gt=0, lt=1, description="share of the old range in moving_average")] | None = None
+
+    @model_validator(mode="after")
+    def _decay_is_used(self) -> Calibrate:
+        if self.decay is not None and self.method != "moving_average":
+            raise ValueError(f"decay belongs to method moving_average, not to {self.method}; leave it out")
+        return self
+
+
+class Quantize(_Options):
+    """Decides bits, scales and zero points of every tensor."""
+
+    kind: ClassVar[str] = "quantize"
+    after: ClassVar[tuple[str, ...]] = ("calibrate",)
+    weights: WeightSpec = WeightSpec()
+    activations: ActivationSpec = ActivationSpec()
+    rules: Annotated[tuple[Rule, ...], Field(strict=False, description="later rules win")] = ()
+
+
+class Qat(_Options):
+    """Quantization-aware training of what `quantize` decided, on labelled data."""
+
+    kind: ClassVar[str] = "qat"
+    after: ClassVar[tuple[str, ...]] = ("quantize",)
+    epochs: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1, description="share of an activation range kept at each step")] = 0.99
+    samples: Annotated[int, Field(ge=1, description="at most so many samples an epoch")] | None = None
+
+
+class Convert(_Options):
+    """Writes the .tflite and verifies it."""
+
+    kind: ClassVar[str] = "convert"
+    after: ClassVar[tuple[str, ...]] = ("quantize",)
+    inputs: Literal["int8", "float32"] = "int8"
+    outputs: Literal["int8", "float32"] = "int8"
+
+
+PassConfig = FoldBatchNorm | Calibrate | Quantize | Qat | Convert
+PASSES: Mapping[str, type[PassConfig]] = {p.kind: p for p in (FoldBatchNorm, Calibrate, Quantize, Qat, Convert)}
+
+
+class Recipe(_Options):
+    """A checked recipe.
+
+    Attributes:
+        name: of the built-in recipe, or the file's stem.
+        description: one line, may be empty.
+        passes: in the order in which they run.
+    """
+
+    name: str
+    description: str = ""
+    passes: tuple[PassConfig, ...]
+
+
+def spec_for(config: Quantize, name: str, kind: str, op: str | None) -> tuple[WeightSpec | None, ActivationSpec | None]:
+    """What the pass asks of one layer: rules apply in order, later ones win.
+
+    Args:
+        config: the pass.
+        name: layer name.
+        kind: Keras class.
+        op: TFLite operator, None for a layer without weights.
+
+    Returns:
+        Specs of weights and of the output; (None, None) for a layer that stays float.
+    """
+    weights, activations, skipped = config.weights, config.activations, False
+    for rule in config.rules:
+        if not rule.match.covers(name, kind, op):
+            continue
+        skipped = rule.skip
+        if rule.weights is not None:
+            weights = weights.model_copy(update=rule.weights.model_dump(exclude_none=True))
+        if rule.activations is not None:
+            activations = activations.model_copy(update=rule.activations.model_dump(exclude_none=True))
+    return (None, None) if skipped else (weights, activations)
+
+
+def builtin() -> list[str]:
+    """Names of the built-in recipes."""
+    folder = resources.files("tfq_pipeline") / "recipes"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def text(name: str) -> str:
+    """The YAML of a built-in recipe.
+
+    Raises:
+        BadInput: there is none of this name.
+    """
+    if name not in builtin():
+        raise BadInput(f"recipe '{name}': no built-in recipe; {_suggestion(name, builtin(), 'there are')}")
+    return (resources.files("tfq_pipeline") / "recipes" / f"{name}.yaml").read_text("utf-8")
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        name_or_path: name of a built-in recipe, or path of a .yaml or .json file.
+
+    Raises:
+        BadInput: naming file, line and key.
+    """
+    given = os.fspath(name_or_path)
+    if given in builtin():
+        return parse(text(given), f"{given}.yaml", given)
+    path = Path(given)
+    try:
+        content = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{given}: not a text file; give a recipe in YAML or JSON") from error
+    except OSError as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise BadInput(
+            f"recipe '{given}': {found}, and no built-in recipe; {_suggestion(given, builtin(), 'built in are')}"
+        ) from error
+    return parse(content, given, path.stem)
+
+
+def parse(content: str, source: str, name: str) -> Recipe:
+    """Checks the text of a recipe.
+
+    Args:
+        content: YAML or JSON.
+        source: stands in messages.
+        name: of the recipe.
+
+    Raises:
+        BadInput: naming source, line and key.
+    """
+    document = _Document(content, source)
+    root = document.value
+    if not isinstance(root, dict):
+        raise document.error((), "not a recipe; it wants the keys version and passes")
+    document.check_keys((), root, ("version", "description", "passes"))
+    if root.get("version") != 1 or isinstance(root.get("version"), bool):
+        found = f"is {_shown(root['version'])}" if "version" in root else "is missing"
+        raise document.error(("version",), f"{found}; write 'version: 1'")
+    if not isinstance(root.get("description", ""), str):
+        raise document.error(("description",), f"is {_shown(root['description'])}; write text")
+    entries = root.get("passes")
+    if not isinstance(entries, list) or not entries:
+        raise document.error(("passes",), "wants a list of at least one pass")
+    passes = tuple(_pass(document, i, entry) for i, entry in enumerate(entries))
+    _check_order(document, passes)
+    return Recipe(name=name, description=root.get("description", ""), passes=passes)
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of recipe files: JSON Schema, draft 2020-12."""
+    definitions: dict[str, Any] = {}
+    alternatives = []
+    for kind, model in PASSES.items():
+        options = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(options.pop("$defs", {}))
+        definitions[model.__name__] = options
+        reference = {"anyOf": [{"$ref": f"#/$defs/{model.__name__}"}, {"type": "null"}]}
+        alternatives += [
+            {"const": kind},
+            {"type": "object", "properties": {kind: reference}, "required": [kind], "additionalProperties": False},
+        ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tfq recipe",
+        "type": "object",
+        "properties": {
+            "version": {"const": 1},
+            "description": {"type": "string"},
+            "passes": {"type": "array", "minItems": 1, "items": {"anyOf": alternatives}},
+        },
+        "required": ["version", "passes"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _pass(document: _Document, index: int, entry: Any) -> PassConfig:
+    at: tuple[Key, ...] = ("passes", index)
+    if isinstance(entry, dict) and len(entry) == 1:
+        kind, options = next(iter(entry.items()))
+        at = (*at, kind)
+    elif isinstance(entry, str):
+        kind, options = entry, {}
+    else:
+        raise document.error(at, f"is {_shown(entry)}; write a pass's name, or its name and options: '- name: {{...}}'")
+    if kind not in PASSES:
+        raise document.error(at, f"unknown pass '{kind}'; {_suggestion(kind, list(PASSES), 'there are')}")
+    options = {} if options is None else options
+    if not isinstance(options, dict):
+        raise document.error(at, f"options are {_shown(options)}; write {{key: value}}")
+    try:
+        return PASSES[kind].model_validate(options)
+    except ValidationError as error:
+        raise document.invalid(at, error.errors(include_url=False)[0], PASSES[kind].model_json_schema()) from None
+
+
+def _check_order(document: _Document, passes: Sequence[PassConfig]) -> None:
+    kinds = [config.kind for config in passes]
+    for i, config in enumerate(passes):
+        for needed in config.after:
+            if needed not in kinds[:i]:
+                raise document.error(
+                    ("passes", i), f"'{config.kind}' needs '{needed}' before it; put '- {needed}' there"
+                )
+        if config.kind == "convert" and i + 1 < len(passes):
+            raise document.error(("passes", i + 1), f"'{kinds[i + 1]}' comes after 'convert'; put convert last")
+    if kinds[-1] != "convert":
+        raise document.error(("passes",), "no pass 'convert' at the end; add '- convert'")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset, with numbers such as 1e-4, which YAML 1.1 takes for text."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+class _Document:
+    """A parsed file that knows the line of every key.
+
+    Attributes:
+        value: dicts, lists and scalars.
+        lines: line of the key or item at each path, counted from 1.
+    """
+
+    def __init__(self, content: str, source: str) -> None:
+        self.source = source
+        self.lines: dict[tuple[Key, ...], int] = {}
+        # JSON may be indented with tabs, which YAML forbids.
+        content = content.replace("\t", " ") if content.lstrip().startswith("{") else content
+        try:
+            loader = _Loader(content)
+            node = loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f", line {mark.line + 1}" if mark else ""
+            raise BadInput(f"{source}{line}: not YAML: {error.problem}; mend the syntax there") from error
+        except yaml.YAMLError as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"{source}: not YAML: {first}; give a recipe in YAML or JSON") from error
+        self.value = None if node is None else self._plain(loader, node, ())
+
+    def _plain(self, loader: _Loader, node: yaml.Node, at: tuple[Key, ...]) -> Any:
+        self.lines.setdefault(at, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            found: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                below = (*at, key)
+                if key in found:
+                    line = key_node.start_mark.line + 1
+                    raise BadInput(f"{self.source}, line {line}: key '{key}' stands here for the second time; keep one")
+                self.lines[below] = key_node.start_mark.line + 1
+                found[key] = self._plain(loader, value_node, below)
+            return found
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(loader, item, (*at, i)) for i, item in enumerate(node.value)]
+        try:
+            return loader.construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            raise self.error(at, f"is {node.value!r}, which is no value; write a number, text or true/false") from error
+
+    def error(self, at: tuple[Key, ...], message: str) -> BadInput:
+        """The error for the key at a path, with its line or that of the nearest key above it."""
+        known = at
+        while known and known not in self.lines:
+            known = known[:-1]
+        keys = [str(k) for k in at if isinstance(k, str) and k != "passes"] or [str(k) for k in at[:1]]
+        where = f"{self.source}, line {self.lines.get(known, 1)}"
+        return BadInput(f"{where}: {'.'.join(keys)}: {message}" if keys else f"{where}: {message}")
+
+    def check_keys(self, at: tuple[Key, ...], value: Mapping[str, Any], known: Sequence[str]) -> None:
+        for key in value:
+            if key not in known:
+                raise self.error((*at, key), f"unknown key; {_suggestion(key, known, 'known are')}")
+
+    def invalid(self, at: tuple[Key, ...], problem: Any, schema: Mapping[str, Any]) -> BadInput:
+        """What pydantic found, as an error with a line."""
+        inner = tuple(problem["loc"])
+        path = (*at, *inner)
+        if problem["type"] == "extra_forbidden":
+            known = list(_below(schema, inner[:-1]).get("properties", {}))
+            return self.error(path, f"unknown key; {_suggestion(str(inner[-1]), known, 'known are')}")
+        if problem["type"] == "missing":
+            return self.error(path, "is missing; add it")
+        if problem["type"] == "value_error":
+            return self.error(path, str(problem["ctx"]["error"]))
+        return self.error(path, f"is {_shown(problem['input'])}; allowed: {_allowed(_below(schema, inner), schema)}")
+
+
+def _below(schema: Mapping[str, Any], path: Sequence[Key]) -> Mapping[str, Any]:
+    """The part of a JSON schema that describes the value at a path."""
+    here = _resolved(schema, schema)
+    for key in path:
+        here = _resolved(here["items"] if isinstance(key, int) else here["properties"][key], schema)
+    return here
+
+
+def _resolved(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follows a reference, and `X or null` to X."""
+    if "anyOf" in part:
+        part = next(p for p in part["anyOf"] if p.get("type") != "null")
+    if "$ref" in part:
+        part = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
+    return part
+
+
+def _allowed(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """A JSON schema's allowed values in words."""
+    if "const" in part:
+        return json.dumps(part["const"])
+    if "enum" in part:
+        return ", ".join(str(v) for v in part["enum"])
+    if "properties" in part:
+        return f"keys {', '.join(part['properties'])}"
+    if part.get("type") == "array":
+        return f"a list of entries with {_allowed(_resolved(part['items'], schema), schema)}"
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+    limits = [
+        f"{sign} {part[key]}"
+        for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+        if key in part
+    ]
+    if "minimum" in part and "maximum" in part:
+        limits = [f"{part['minimum']}..{part['maximum']}"]
+    shape = [f"like {part['pattern']}"] if "pattern" in part else []
+    return " ".join([words[part["type"]], " and ".join(limits), *shape]).strip().replace("  ", " ")
+
+
+def _suggestion(given: str, known: Sequence[str], introduction: str) -> str:
+    close = difflib.get_close_matches(given, known, 1)
+    return f"did you mean '{close[0]}'?" if close else f"{introduction} {', '.join(known) or 'none'}"
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value, default=str)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
