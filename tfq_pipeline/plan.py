@@ -101,7 +101,7 @@ class Plan:
             document = json.loads(arrays.pop("plan").tobytes())
         except FileNotFoundError:
             raise BadInput(f"{os.fspath(path)}: no such plan file; 'tfq quantize --report DIR' writes one as DIR/plan.npz") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BadInput(f"{os.fspath(path)}: not a plan file ({error}); give one that 'tfq quantize --report DIR' wrote") from error
         if document.get("format") != _FORMAT:
             raise BadInput(f"{os.fspath(path)}: plan format {document.get('format')}, this version reads {_FORMAT}; make the plan again")

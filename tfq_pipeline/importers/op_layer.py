@@ -69,17 +69,43 @@ def _move_axis(x: Any, source: Any, destination: Any) -> Any:
     return tf.transpose(x, order)
 
 
-def _resize(
-    x: Any, size: Sequence[int], interpolation: str = "bilinear", antialias: bool = False, **unused: Any
-) -> Any:
+def _resize(x: Any, size: Sequence[int], interpolation: str = "bilinear", antialias: bool = False, **_: Any) -> Any:
     return tf.cast(tf.image.resize(x, size, method=interpolation, antialias=antialias), x.dtype)
 
 
 def _pool(kind: str) -> Callable[..., Any]:
-    def pool(x: Any, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: Any = None) -> Any:
+    def pool(x: Any, pool_size: Any, strides: Any = None, padding: str = "valid", **_: Any) -> Any:
         return tf.nn.pool(x, _axes(pool_size), kind, strides=_axes(strides or pool_size), padding=padding.upper())
 
     return pool
+
+
+def _conv(
+    x: Any, kernel: Any, strides: Any = 1, padding: str = "valid", dilation_rate: Any = 1, data_format: Any = None
+) -> Any:
+    if data_format not in (None, "channels_last"):
+        raise ValueError(f"conv has data_format={data_format!r}; only channels_last is known here")
+    return tf.nn.convolution(x, kernel, _axes(strides), padding.upper(), dilations=_axes(dilation_rate))
+
+
+def _extremum(reduce: Callable[..., Any], pair: Callable[..., Any]) -> Callable[..., Any]:
+    def extremum(x: Any, axis: Any = None, keepdims: bool = False, initial: float | None = None) -> Any:
+        found = reduce(x, axis=_axes(axis), keepdims=keepdims)
+        return found if initial is None else pair(found, initial)
+
+    return extremum
+
+
+def _arg(function: Callable[..., Any]) -> Callable[..., Any]:
+    def arg(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+        found = function(x if axis is not None else tf.reshape(x, [-1]), axis=axis or 0, output_type=tf.int32)
+        return tf.expand_dims(found, axis) if keepdims and axis is not None else found
+
+    return arg
+
+
+def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    return tf.gather(tf.reshape(x, [-1]), indices) if axis is None else tf.gather(x, indices, axis=axis)
 
 
 def _variance(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -108,9 +134,7 @@ def encode_key(key: Any) -> list[Any]:
 
 def _get_item(x: Any, key: Sequence[Any]) -> Any:
     words = {"ellipsis": Ellipsis, "newaxis": None}
-    return x[
-        tuple(slice(*k["slice"]) if isinstance(k, dict) else words[k] if isinstance(k, str) else k for k in key)
-    ]
+    return x[tuple(slice(*k["slice"]) if isinstance(k, dict) else words[k] if isinstance(k, str) else k for k in key)]
 
 
 def _soft_shrink(x: Any, threshold: float = 0.5) -> Any:
@@ -206,13 +230,13 @@ OPS: Mapping[str, Callable[..., Any]] = {
     # reductions
     "mean": _reduction(tf.reduce_mean),
     "sum": _reduction(tf.reduce_sum),
-    "max": lambda x, axis=None, keepdims=False, initial=None: tf.reduce_max(x, axis=_axes(axis), keepdims=keepdims),
-    "min": lambda x, axis=None, keepdims=False, initial=None: tf.reduce_min(x, axis=_axes(axis), keepdims=keepdims),
-    "prod": lambda x, axis=None, keepdims=False, dtype=None: tf.reduce_prod(x, axis=_axes(axis), keepdims=keepdims),
+    "max": _extremum(tf.reduce_max, tf.maximum),
+    "min": _extremum(tf.reduce_min, tf.minimum),
+    "prod": lambda x, axis=None, keepdims=False, **_: tf.reduce_prod(x, axis=_axes(axis), keepdims=keepdims),
     "var": _variance,
     "std": lambda x, axis=None, keepdims=False: tf.sqrt(_variance(x, axis, keepdims)),
-    "argmax": lambda x, axis=None, keepdims=False: tf.argmax(x, axis=axis, output_type=tf.int32),
-    "argmin": lambda x, axis=None, keepdims=False: tf.argmin(x, axis=axis, output_type=tf.int32),
+    "argmax": _arg(tf.argmax),
+    "argmin": _arg(tf.argmin),
     "normalize": _normalize,
     "l2_normalize": lambda x, axis=None, epsilon=1e-12: tf.math.l2_normalize(x, axis=_axes(axis), epsilon=epsilon),
     # shapes
@@ -231,13 +255,14 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "moveaxis": _move_axis,
     "broadcast_to": lambda x, shape: tf.broadcast_to(x, shape),
     "get_item": _get_item,
-    "take": lambda x, indices, axis=None: tf.gather(x, indices, axis=axis or 0),
-    "one_hot": lambda x, num_classes, axis=-1, dtype="float32", sparse=False: tf.one_hot(
-        x, num_classes, axis=axis, dtype=dtype
+    "take": _take,
+        x if axis is not None else tf.reshape(x, [-1]), indices, axis=axis or 0
     ),
+    "one_hot": lambda x, num_classes, axis=-1, dtype="float32", **_: tf.one_hot(x, num_classes, axis=axis, dtype=dtype),
     "einsum": lambda *xs, subscripts: tf.einsum(subscripts, *xs),
     # images
     "resize": _resize,
+    "conv": _conv,
     "max_pool": _pool("MAX"),
     "average_pool": _pool("AVG"),
     "depth_to_space": lambda x, block_size: tf.nn.depth_to_space(x, block_size),
@@ -246,7 +271,7 @@ OPS: Mapping[str, Callable[..., Any]] = {
 
 
 @tf_keras.saving.register_keras_serializable(package="tfq")
-class OpLayer(tf_keras.layers.Layer):  # type: ignore[misc]
+class OpLayer(tf_keras.layers.Layer):
     """One operation of `OPS` as a layer; takes one tensor or a list of tensors.
 
     Args:
@@ -282,12 +307,12 @@ class OpLayer(tf_keras.layers.Layer):  # type: ignore[misc]
             for position, spec in self.arrays.items()
         }
 
+    # AutoGraph mistakes one lambda of the table for another, and there is nothing for it to convert.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         constants = {**{int(k): v for k, v in self.scalars.items()}, **{int(k): v for k, v in self._tables.items()}}
-        operands = [
-            constants[i] if i in constants else tensors.pop(0) for i in range(len(tensors) + len(constants))
-        ]
+        operands = [constants[i] if i in constants else tensors.pop(0) for i in range(len(tensors) + len(constants))]
         return OPS[self.op](*operands, **self.arguments)
 
     def get_config(self) -> dict[str, Any]:
@@ -296,7 +321,7 @@ class OpLayer(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 @tf_keras.saving.register_keras_serializable(package="tfq")
-class HardSigmoid(tf_keras.layers.Layer):  # type: ignore[misc]
+class HardSigmoid(tf_keras.layers.Layer):
     """relu6(x + 3) / 6: Keras 3's hard sigmoid (Keras 2's is another function). Any shape, float32."""
 
     def call(self, inputs: Any) -> Any:
@@ -304,7 +329,7 @@ class HardSigmoid(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 @tf_keras.saving.register_keras_serializable(package="tfq")
-class HardSwish(tf_keras.layers.Layer):  # type: ignore[misc]
+class HardSwish(tf_keras.layers.Layer):
     """x relu6(x + 3) / 6 (Howard et al. 2019, https://arxiv.org/abs/1905.02244). Any shape, float32."""
 
     def call(self, inputs: Any) -> Any:

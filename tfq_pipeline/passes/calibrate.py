@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfq_pipeline.calibration import OBSERVERS
@@ -75,17 +75,19 @@ def shared_scales(tensors: tuple[Tensor, ...]) -> tuple[tuple[str, ...], ...]:
     A tensor whose scale TFLite fixes joins no group: what reads it requantizes.
     """
     by_name = {t.name: t for t in tensors}
-
-    def root(name: str) -> str:
-        while (source := by_name[name].same_scale_as) is not None:
-            name = source
-        return name
-
     groups: list[set[str]] = []
     for tensor in tensors:
         if not tensor.joined:
             continue
-        members = {name for name in (root(n) for n in (tensor.name, *tensor.joined)) if by_name[name].fixed is None}
+        members = {name for name in (scale_source(tensors, n) for n in (tensor.name, *tensor.joined)) if by_name[name].fixed is None}
         touching = [g for g in groups if g & members]
         groups = [g for g in groups if not g & members] + [members.union(*touching)]
     return tuple(tuple(sorted(g)) for g in groups)
+
+
+def scale_source(tensors: Sequence[Tensor], name: str) -> str:
+    """The tensor whose scale `name` has."""
+    sources = {t.name: t.same_scale_as for t in tensors}
+    while (source := sources[name]) is not None:
+        name = source
+    return name

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Tensor
 from tfq_pipeline.numerics.affine import Affine, from_range, weight_range
-from tfq_pipeline.passes.calibrate import Calibration
+from tfq_pipeline.passes.calibrate import Calibration, scale_source
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
+
+# Leaves a bias of int32 one bit of room for the sum it is added to.
+_LARGEST_BIAS = 2.0**30
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,14 @@ def quantize(graph: Graph, calibration: Calibration, request: Callable[[str, str
     weights: dict[str, TensorPlan] = {}
     activations: dict[str, TensorPlan] = {}
     reasons: dict[str, str] = {}
-    for tensor in graph.tensors():
+    tensors = graph.tensors()
+    for tensor in tensors:
         op = linear.get(tensor.name)
         asked = request(tensor.name, tensor.type, op.op if op else None)
         if op is not None:
-            weights[op.name] = FLOAT if asked.weights is None else weight_plan(op, asked.weights)
+            source = scale_source(tensors, op.input)
+            scale = activations[source].affine if source in activations else None
+            weights[op.name] = FLOAT if asked.weights is None else weight_plan(op, asked.weights, scale)
         if asked.activations is None:
             reasons[tensor.name] = "the recipe skips it"
         elif tensor.same_scale_as is None:
@@ -62,14 +68,28 @@ def quantize(graph: Graph, calibration: Calibration, request: Callable[[str, str
     return Plan(weights, activations, reasons)
 
 
-def weight_plan(op: LinearOp, asked: Request) -> TensorPlan:
-    """Symmetric narrow-range weights with the range of their values, as TFLite's int8 specification has them."""
+def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPlan:
+    """Symmetric narrow-range weights with the range of their values, as TFLite's int8 specification has them.
+
+    A channel of nearly dead weights with a large bias gets a scale at which its bias still fits in int32.
+
+    Args:
+        op: the layer.
+        asked: bits and granularity.
+        source: parameters of the activation it reads, None where that is float.
+    """
     axis = op.channel_axis if asked.granularity == "channel" else None
     try:
         low, high = weight_range(op.kernel, axis)
         affine = from_range(low, high, asked.bits, symmetric=True, narrow=True, axis=axis)
     except ValueError as error:
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error
+    if source is not None and op.bias is not None:
+        if not np.isfinite(op.bias).all():
+            raise BadInput(f"layer '{op.name}' ({op.type}): its bias has NaN or infinity; train or export the model again")
+        largest = np.abs(op.bias) if axis is not None else np.abs(op.bias).max()
+        least = (largest / (float(source.scale[0]) * _LARGEST_BIAS)).astype(np.float32)
+        affine = replace(affine, scale=np.maximum(affine.scale, least))
     return TensorPlan(asked.bits, "uniform", asked.granularity, affine)
 
 

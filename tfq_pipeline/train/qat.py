@@ -18,7 +18,7 @@ from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
 from tfq_pipeline.graph.protocol import Weights
 from tfq_pipeline.numerics.affine import from_range
-from tfq_pipeline.passes.calibrate import shared_scales
+from tfq_pipeline.passes.calibrate import scale_source, shared_scales
 from tfq_pipeline.passes.quantize import Request, weight_plan
 from tfq_pipeline.plan import Plan, TensorPlan
 
@@ -139,12 +139,15 @@ def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Pla
             np.ascontiguousarray(kind.to_tflite(kernel.numpy())), layer.bias.numpy() if layer.use_bias else None
         )
     trained = graph.with_weights(updates)
-    weights = {
-        op.name: weight_plan(op, Request(planned.bits, True, planned.granularity))
-        for op in trained.linear_ops()
-        if not (planned := plan.weights[op.name]).is_float
-    }
-    return trained, plan.with_weights(weights).with_activations(_trained_ranges(model, graph, plan))
+    tensors = trained.tensors()
+    moved = plan.with_activations(_trained_ranges(model, graph, plan))
+    weights = {}
+    for op in trained.linear_ops():
+        planned, source = plan.weights[op.name], moved.activations.get(scale_source(tensors, op.input))
+        if not planned.is_float:
+            asked = Request(planned.bits, True, planned.granularity)
+            weights[op.name] = weight_plan(op, asked, None if source is None else source.affine)
+    return trained, moved.with_weights(weights)
 
 
 def _trained_ranges(model: Any, graph: KerasGraph, plan: Plan) -> dict[str, TensorPlan]:

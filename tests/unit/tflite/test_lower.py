@@ -1,0 +1,196 @@
+"""Lowered files: integers as planned, integer only, equal to the fake-quantized model, damaged files refused."""
+
+
+import numpy as np
+import pytest
+import tf_keras
+
+from tests.nets import images, mixed_net
+from tfq_pipeline.annotate.scheme import fake_quantized
+from tfq_pipeline.data import Batch, Data
+from tfq_pipeline.errors import BadInput, GateFailed
+from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.importers.op_layer import HardSigmoid, HardSwish, OpLayer
+from tfq_pipeline.passes.calibrate import calibrate
+from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
+from tfq_pipeline.plan import TensorPlan
+from tfq_pipeline.tflite import flatbuffer as fb
+from tfq_pipeline.tflite import metadata
+from tfq_pipeline.tflite.inspect import inspect
+from tfq_pipeline.tflite.interpreter import open_model
+from tfq_pipeline.tflite.lower import lower, lower_float
+from tfq_pipeline.tflite.verify import verify
+
+layers = tf_keras.layers
+
+
+def request(bits, granularity="channel"):
+    return lambda *_: LayerRequest(Request(bits, True, granularity), Request(8, False))
+
+
+def planned(model, data, bits, granularity="channel"):
+    graph = KerasGraph.from_model(model).fold_batch_norm()
+    return graph, quantize(graph, calibrate(graph, data, "minmax", 96), request(bits, granularity))
+
+
+@pytest.fixture(scope="module", params=[(4, "channel"), (8, "tensor")], ids=lambda p: f"{p[0]}-{p[1]}")
+def lowered(request):
+    graph, plan = planned(mixed_net(), images(), *request.param)
+    return graph, plan, lower(graph, plan, "int8", "int8", {"float_size_bytes": len(lower_float(graph))})
+
+
+def test_the_file_is_integer_only_and_agrees_with_the_fake_quantized_model(lowered):
+    graph, plan, data = lowered
+    result = verify(data, graph, plan, fake_quantized(graph, plan), images(), require_integer=True)
+    assert result.samples == 96
+    assert result.max_abs_error_lsb <= result.limit_lsb
+    assert result.mean_abs_error_lsb < 0.5
+    assert result.argmax_agreement > 0.95
+    assert (result.float_ops, result.unfolded_batch_norms) == (0, 0)
+    assert result.runtimes["litert"] == result.runtimes["tensorflow"] == "loads"
+
+
+def test_inspect_tells_bits_granularity_layers_and_sizes(lowered):
+    _, plan, data = lowered
+    found = inspect(data)
+    assert found["ops"]["CONV_2D"] == 3
+    assert found["float_ops"] == found["unfolded_batch_norms"] == 0
+    assert found["size_bytes"] == len(data)
+    assert found["compression_ratio"] == pytest.approx(found["float_size_bytes"] / len(data), abs=1e-3)
+    by_layer = {w["layer"]: w for w in found["weights"]}
+    assert set(by_layer) == set(plan.weights)
+    for name, weight in by_layer.items():
+        count = int(np.prod(weight["shape"]))
+        assert weight["bits"] == plan.weights[name].bits
+        assert weight["granularity"] == plan.weights[name].granularity
+        assert weight["bytes"] == (-(-count // 2) if weight["bits"] == 4 else count)
+
+
+def test_the_runtime_reads_the_signature_by_the_users_names(lowered):
+    model = open_model(lowered[2])
+    (signature,) = fb.read(lowered[2]).signatureDefs
+    assert [fb.text(t.name) for t in signature.inputs] == ["image"]
+    assert [fb.text(t.name) for t in signature.outputs] == ["probabilities"]
+    out = model.run(next(iter(images())).inputs)[0]
+    assert out.shape == (40, 5)
+    np.testing.assert_allclose(out.sum(axis=1), 1.0, atol=0.03)
+
+
+def test_integers_that_a_pass_chose_are_stored():
+    graph, plan = planned(mixed_net(), images(), 4)
+    dense = next(op for op in graph.linear_ops() if op.name == "hidden")
+    chosen = np.random.default_rng(0).integers(-7, 8, dense.kernel.shape).astype(np.int8)
+    old = plan.weights["hidden"]
+    plan = plan.with_weights({"hidden": TensorPlan(4, "uniform", "channel", old.affine, chosen)})
+    model = fb.read(lower(graph, plan, "int8", "int8", {}))
+    index = next(int(i) for i, e in metadata.read(model)["operators"].items() if e["layer"] == "hidden")
+    op = next(op for op in fb.ops(model) if op.index == index)
+    np.testing.assert_array_equal(fb.array(model, op.inputs[1]), chosen)
+
+
+def test_a_file_with_other_integers_fails_verification():
+    graph, plan = planned(mixed_net(), images(), 8)
+    model = fb.read(lower(graph, plan, "int8", "int8", {}))
+    op = next(op for op in fb.ops(model) if op.name == "FULLY_CONNECTED")
+    values = fb.array(model, op.inputs[1]).copy()
+    values[0, 0] ^= 1
+    fb.set_array(model, op.inputs[1], "INT8", values)
+    with pytest.raises(GateFailed, match="layer 'hidden': the file's weights are not the plan's 8-bit integers"):
+        verify(fb.pack(model), graph, plan, fake_quantized(graph, plan), images(8), require_integer=True)
+
+
+def test_a_skipped_layer_fails_an_integer_recipe_and_passes_another():
+    graph = KerasGraph.from_model(mixed_net()).fold_batch_norm()
+    ask = request(8)
+
+    def skipping(name, kind, op):
+        return LayerRequest(None, None) if name == "hidden" else ask()
+
+    plan = quantize(graph, calibrate(graph, images(), "minmax", 96), skipping)
+    data = lower(graph, plan, "float32", "float32", {})
+    with pytest.raises(GateFailed, match="stay float"):
+        verify(data, graph, plan, fake_quantized(graph, plan), images(16), require_integer=True)
+    result = verify(data, graph, plan, fake_quantized(graph, plan), images(16), require_integer=False)
+    assert result.float_ops >= 1
+
+
+def single(layer, two=False):
+    tf_keras.utils.set_random_seed(1)
+    image = tf_keras.Input((8, 8, 4), name="image")
+    x = layers.Conv2D(4, 3, padding="same", name="first")(image)
+    y = layer([x, layers.Conv2D(4, 1, name="second")(image)]) if two else layer(x)
+    return tf_keras.Model(image, layers.Conv2D(4, 1, name="last")(y) if len(y.shape) == 4 else y)
+
+
+def op_layer(op, scalars=None, **arguments):
+    return lambda: OpLayer(op=op, scalars=scalars, arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("layer", "operator", "two"),
+    [
+        pytest.param(*case, id=case[1] if isinstance(case[1], str) else None)
+        for case in [
+            (HardSwish, "HARD_SWISH", False),
+            (HardSigmoid, "MUL", False),
+            (lambda: layers.Activation("swish"), "LOGISTIC", False),
+            (lambda: layers.Activation("tanh"), "TANH", False),
+            (lambda: layers.LeakyReLU(0.1), "LEAKY_RELU", False),
+            (lambda: layers.AveragePooling2D(), "AVERAGE_POOL_2D", False),
+            (lambda: layers.GlobalAveragePooling2D(), "MEAN", False),
+            (lambda: layers.UpSampling2D(2, interpolation="bilinear"), "RESIZE_BILINEAR", False),
+            (lambda: layers.ZeroPadding2D(), "PAD", False),
+            (lambda: layers.Conv2DTranspose(4, 3, strides=2, padding="same"), "TRANSPOSE_CONV", False),
+            (lambda: layers.Multiply(), "MUL", True),
+            (lambda: layers.Maximum(), "MAXIMUM", True),
+            (lambda: layers.Average(), "ADD", True),
+            (lambda: layers.Concatenate(), "CONCATENATION", True),
+            (op_layer("add", {"1": 3.0}), "ADD", False),
+            (op_layer("subtract", {"0": 1.0}), "SUB", False),
+            (op_layer("max", axis=[1, 2], keepdims=True), "REDUCE_MAX", False),
+            (op_layer("transpose", axes=[0, 2, 1, 3]), "TRANSPOSE", False),
+            (op_layer("get_item", key=[{"slice": [None, None, None]}, {"slice": [1, 5, None]}]), "STRIDED_SLICE", False),
+        ]
+    ],
+)
+def test_every_kind_of_operator_becomes_integer(layer, operator, two):
+    x = np.random.default_rng(0).uniform(-1, 1, (48, 8, 8, 4)).astype(np.float32)
+    data = Data("noise", lambda: iter([Batch((x,))]), 48)
+    graph, plan = planned(single(layer(), two), data, 8)
+    file = lower(graph, plan, "int8", "int8", {})
+    assert operator in inspect(file)["ops"]
+    assert verify(file, graph, plan, fake_quantized(graph, plan), data, require_integer=True).float_ops == 0
+
+
+def test_a_shared_dense_layer_gets_a_bias_for_each_input_scale():
+    left, right = tf_keras.Input((4,), name="left"), tf_keras.Input((4,), name="right")
+    dense = layers.Dense(3, bias_initializer="ones", name="twin")
+    model = tf_keras.Model([left, right], layers.Add()([dense(left), dense(right)]))
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(64, 4)).astype(np.float32), 10 * rng.normal(size=(64, 4)).astype(np.float32)
+    data = Data("pair", lambda: iter([Batch((a, b))]), 64)
+    graph, plan = planned(model, data, 8)
+    file = lower(graph, plan, "int8", "int8", {})
+    verify(file, graph, plan, fake_quantized(graph, plan), data, require_integer=True)
+    got = open_model(file).run([a, b])[0]
+    want = graph.run([a, b])[0]
+    assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "folder", "missing"])
+def test_a_bad_file_is_one_line_that_names_it(tmp_path, damage, lowered):
+    path = tmp_path / "bad.tflite"
+    content = {"empty": b"", "text": b"hello, this is not a model", "cut": lowered[2][: len(lowered[2]) // 2]}
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        path.write_bytes(content[damage])
+    with pytest.raises(BadInput, match=r"bad\.tflite: ") as error:
+        inspect(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(BadInput, match="cannot be written"):
+        fb.write_file(tmp_path / "missing" / "out.tflite", b"data")
+    assert list(tmp_path.iterdir()) == []
