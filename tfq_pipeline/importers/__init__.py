@@ -42,7 +42,7 @@ class Imported:
 
 # Formats that are told apart, and why `load` does not take them.
 ELSEWHERE: Mapping[str, str] = {
-    "tflite": "a .tflite file is read by evaluate, inspect and benchmark; to quantize, pass the Keras model it came from",
+    "tflite": "a .tflite is read by evaluate, inspect and benchmark; to quantize, pass the Keras model it came from",
     "onnx": "ONNX models cannot be imported yet; convert it to Keras (onnx2tf -okv3) and pass the .keras file",
     "pt2": "PyTorch programs cannot be imported yet; convert it with litert-torch, which gives a float .tflite",
 }
@@ -103,7 +103,9 @@ def _guarded(path: Path, load_file: Callable[[], Any]) -> Any:
     except Exception as error:  # a corrupt file can raise anything from the readers underneath
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         cause = re.sub(r"\s+", " ", lines[0])[:200] if lines else "no message"
-        raise BadInput(f"{path}: the model cannot be loaded ({type(error).__name__}: {cause}); save it again") from error
+        raise BadInput(
+            f"{path}: the model cannot be loaded ({type(error).__name__}: {cause}); save it again"
+        ) from error
 
 
 def _load_keras3(path: Path) -> Any:

@@ -73,7 +73,7 @@ def _make(call: Call, name: str) -> Any:
 
     layer = call.layer
     if layer.kind != "Op":
-        cls = LAYERS.get(layer.kind) or getattr(tf_keras.layers, layer.kind)
+        cls: Any = LAYERS.get(layer.kind) or getattr(tf_keras.layers, layer.kind)
         return cls.from_config({**layer.config, "name": name})
     scalars: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}

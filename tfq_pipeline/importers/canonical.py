@@ -8,61 +8,58 @@ hard sigmoid and hard swish are one layer each, however they were spelled.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from tfq_pipeline.errors import UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, FUSED
 from tfq_pipeline.importers.ir import Call, Emitter, Flat, Layer, Ref, TensorType, refs_in, rewrite
 
-# Layers that pass their input through at inference.
-IDENTITY = (
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "AlphaDropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "ActivityRegularization",
-    "Identity",
-    "RandomBrightness",
-    "RandomContrast",
-    "RandomFlip",
-    "RandomHeight",
-    "RandomRotation",
-    "RandomTranslation",
-    "RandomWidth",
-    "RandomZoom",
-)
+LOG = logging.getLogger(__name__)
 
-# Keras 3 augmentation layers that tf_keras lacks; they pass their input through at inference too.
-IDENTITY_KERAS3 = (
-    "AugMix",
-    "AutoContrast",
-    "CutMix",
-    "Equalization",
-    "MixUp",
-    "RandAugment",
-    "RandomColorDegeneration",
-    "RandomColorJitter",
-    "RandomElasticTransform",
-    "RandomErasing",
-    "RandomGaussianBlur",
-    "RandomGrayscale",
-    "RandomHue",
-    "RandomInvert",
-    "RandomPerspective",
-    "RandomPosterization",
-    "RandomSaturation",
-    "RandomSharpness",
-    "RandomShear",
-    "Solarization",
+# Layers that pass their input through at inference.
+IDENTITY = frozenset(
+    {
+        "ActivityRegularization",
+        "AlphaDropout",
+        "Dropout",
+        "GaussianDropout",
+        "GaussianNoise",
+        "Identity",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "AugMix",
+        "CutMix",
+        "MixUp",
+        "RandAugment",
+        "RandomBrightness",
+        "RandomColorDegeneration",
+        "RandomColorJitter",
+        "RandomContrast",
+        "RandomElasticTransform",
+        "RandomErasing",
+        "RandomFlip",
+        "RandomGaussianBlur",
+        "RandomGrayscale",
+        "RandomHeight",
+        "RandomHue",
+        "RandomInvert",
+        "RandomPerspective",
+        "RandomPosterization",
+        "RandomRotation",
+        "RandomSaturation",
+        "RandomSharpness",
+        "RandomShear",
+        "RandomTranslation",
+        "RandomWidth",
+        "RandomZoom",
+    }
 )
 
 # Layers whose activation argument a later stage would otherwise have to see through.
@@ -102,7 +99,7 @@ def canonical(flat: Flat) -> Flat:
     return rewrite(flat, RULES)
 
 
-def _refuse_channels_first(call: Call, emit: Emitter) -> None:
+def _refuse_channels_first(call: Call, _emit: Emitter) -> None:
     if call.layer.config.get("data_format") == "channels_first":
         raise UnsupportedLayer(
             call.layer.origin,
@@ -112,12 +109,12 @@ def _refuse_channels_first(call: Call, emit: Emitter) -> None:
         )
 
 
-def _drop_identity(call: Call, emit: Emitter) -> Sequence[Ref] | None:
+def _drop_identity(call: Call, _emit: Emitter) -> Sequence[Ref] | None:
     kind = call.layer.kind
     linear = kind == "Activation" and call.layer.config.get("activation") == "linear"
-    if kind not in IDENTITY and kind not in IDENTITY_KERAS3 and not linear:
+    if kind not in IDENTITY and not linear:
         return None
-    logging.info("layer '%s' (%s) does nothing at inference: dropped", call.layer.origin, kind)
+    LOG.info("layer '%s' (%s) does nothing at inference: dropped", call.layer.origin, kind)
     return tuple(refs_in(list(call.args)))
 
 
@@ -206,7 +203,7 @@ def _unary_op_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
 Plain = tuple[str, Mapping[str, Any]]
 
 
-def _as_clip(call: Call, emit: Emitter) -> Plain | None:
+def _as_clip(call: Call, _emit: Emitter) -> Plain | None:
     arguments = call.layer.config["arguments"]
     low = arguments["x_min"] if "x_min" in arguments else _scalar(call.args[1])
     high = arguments["x_max"] if "x_max" in arguments else _scalar(call.args[2])
@@ -219,9 +216,11 @@ def _as_reshape(call: Call, emit: Emitter) -> Plain | None:
     target = tuple(call.layer.config["arguments"]["newshape"])
     if given is None or wanted is None or not target or target[0] not in (-1, None) or wanted[0] is not None:
         return None
-    if None in wanted[1:] or None in given[1:] or math.prod(given[1:]) != math.prod(wanted[1:]):
+    sizes_in, sizes_out = [n for n in given[1:] if n is not None], [n for n in wanted[1:] if n is not None]
+    free = len(sizes_in) < len(given) - 1 or len(sizes_out) < len(wanted) - 1
+    if free or math.prod(sizes_in) != math.prod(sizes_out):
         return None
-    return "Reshape", {"target_shape": tuple(wanted[1:])}
+    return "Reshape", {"target_shape": tuple(sizes_out)}
 
 
 def _as_pooling(prefix: str) -> Callable[[Call, Emitter], Plain | None]:
@@ -240,27 +239,27 @@ def _as_pooling(prefix: str) -> Callable[[Call, Emitter], Plain | None]:
 
 
 def _as_activation(name: str) -> Callable[[Call, Emitter], Plain | None]:
-    return lambda call, emit: ACTIVATIONS[name]
+    return lambda _call, _emit: ACTIVATIONS[name]
 
 
-def _as_softmax(call: Call, emit: Emitter) -> Plain | None:
+def _as_softmax(call: Call, _emit: Emitter) -> Plain | None:
     axis = call.layer.config["arguments"].get("axis", -1)
     return None if axis is None else ("Softmax", {"axis": axis})
 
 
-def _as_leaky_relu(call: Call, emit: Emitter) -> Plain | None:
+def _as_leaky_relu(call: Call, _emit: Emitter) -> Plain | None:
     return "LeakyReLU", {"alpha": call.layer.config["arguments"].get("negative_slope", 0.2)}
 
 
-def _as_elu(call: Call, emit: Emitter) -> Plain | None:
+def _as_elu(call: Call, _emit: Emitter) -> Plain | None:
     return "ELU", {"alpha": call.layer.config["arguments"].get("alpha", 1.0)}
 
 
-def _as_gelu(call: Call, emit: Emitter) -> Plain | None:
+def _as_gelu(call: Call, _emit: Emitter) -> Plain | None:
     return None if call.layer.config["arguments"].get("approximate", True) else ACTIVATIONS["gelu"]
 
 
-def _as_permute(call: Call, emit: Emitter) -> Plain | None:
+def _as_permute(call: Call, _emit: Emitter) -> Plain | None:
     axes = call.layer.config["arguments"].get("axes")
     return ("Permute", {"dims": tuple(axes[1:])}) if axes is not None and axes[0] == 0 else None
 
@@ -268,7 +267,18 @@ def _as_permute(call: Call, emit: Emitter) -> Plain | None:
 UNARY: Mapping[str, Callable[[Call, Emitter], Plain | None]] = {
     **{
         name: _as_activation(name)
-        for name in ("relu", "relu6", "silu", "sigmoid", "tanh", "selu", "softplus", "softsign", "hard_silu", "hard_sigmoid")
+        for name in (
+            "relu",
+            "relu6",
+            "silu",
+            "sigmoid",
+            "tanh",
+            "selu",
+            "softplus",
+            "softsign",
+            "hard_silu",
+            "hard_sigmoid",
+        )
     },
     "softmax": _as_softmax,
     "leaky_relu": _as_leaky_relu,
@@ -300,11 +310,18 @@ def _merge_op_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
 
 
 @dataclass(frozen=True)
+class _Gate:
+    """relu6(source + 3)."""
+
+    source: Ref
+
+
+@dataclass(frozen=True)
 class _Product:
-    """A tensor as a number times other tensors."""
+    """A tensor as a number times others."""
 
     scale: float
-    factors: tuple[Ref, ...]
+    factors: tuple[Ref | _Gate, ...]
 
 
 def _hard_sigmoid_or_swish(call: Call, emit: Emitter) -> Sequence[Ref] | None:
@@ -313,42 +330,42 @@ def _hard_sigmoid_or_swish(call: Call, emit: Emitter) -> Sequence[Ref] | None:
     This is how the models that predate the activation spell it: keras.applications' MobileNetV3, x * relu6(x + 3) / 6
     through operators, Multiply layers, and products in any order.
     """
-    product = _product_of_call(call, emit)
+    product = _product(call, emit)
     if product is None or not math.isclose(product.scale, 1.0 / 6.0, rel_tol=1e-5):
         return None
-    sources = [_hard_gate_input(ref, emit) for ref in product.factors]
-    kind = None
-    if len(product.factors) == 1 and sources[0] is not None:
-        kind, source = "HardSigmoid", sources[0]
-    elif len(product.factors) == 2:
-        for gate, other in ((0, 1), (1, 0)):
-            if sources[gate] is not None and sources[gate] == product.factors[other]:
-                kind, source = "HardSwish", product.factors[other]
-    if kind is None:
+    gates = [f for f in product.factors if isinstance(f, _Gate)]
+    if len(gates) != 1:
         return None
-    return emit.append(Call(-1, replace(call.layer, kind=kind, config={}, weights=()), (source,), {}, call.types))
+    source = gates[0].source
+    rest = [f for f in product.factors if f != gates[0]]
+    if rest not in ([], [source]) or emit.type_of(source).shape != call.types[0].shape:
+        return None
+    plain = replace(call.layer, kind="HardSwish" if rest else "HardSigmoid", config={}, weights=())
+    return emit.append(Call(-1, plain, (source,), {}, call.types))
 
 
-def _product_of_call(call: Call, emit: Emitter) -> _Product | None:
+def _product(call: Call, emit: Emitter) -> _Product | None:
     """The call as a product, products among its operands opened; None when it is none."""
     layer = call.layer
+    op = layer.config["op"] if layer.kind == "Op" else None
+    if layer.kind == "HardSigmoid":
+        return _Product(1.0 / 6.0, (_Gate(call.args[0]),))
     if layer.kind == "Multiply":
         operands: Sequence[Any] = call.args[0]
-    elif layer.kind == "Rescaling" and np.ndim(layer.config["scale"]) == 0 and not np.any(layer.config.get("offset", 0)):
+    elif layer.kind == "Rescaling" and not np.any(layer.config.get("offset", 0)):
         operands = (call.args[0], layer.config["scale"])
-    elif layer.kind == "Op" and layer.config["op"] == "multiply":
+    elif op == "multiply":
         operands = call.args
-    elif layer.kind == "Op" and layer.config["op"] in ("divide", "true_divide"):
-        divisor = _scalar(call.args[1])
-        if not divisor:
-            return None
+    elif op in ("divide", "true_divide") and (divisor := _scalar(call.args[1])):
         operands = (call.args[0], 1.0 / divisor)
     else:
         return None
-    scale, factors = 1.0, []
+    scale = 1.0
+    factors: list[Ref | _Gate] = []
     for operand in operands:
         if isinstance(operand, Ref):
-            inner = _product(operand, emit)
+            made = emit.producer(operand)
+            inner = _product(made, emit) or _Product(1.0, (_gate(made, emit) or operand,))
             scale *= inner.scale
             factors.extend(inner.factors)
         elif (number := _scalar(operand)) is not None:
@@ -358,40 +375,86 @@ def _product_of_call(call: Call, emit: Emitter) -> _Product | None:
     return _Product(scale, tuple(factors))
 
 
-def _product(ref: Ref, emit: Emitter) -> _Product:
-    made = emit.producer(ref)
-    if made.layer.kind == "HardSigmoid":
-        # relu6(x + 3) itself was emitted before it; its call is found again by its input.
-        gate = _gate_of(made.args[0], emit)
-        if gate is not None:
-            return _Product(1.0 / 6.0, (gate,))
-    return _product_of_call(made, emit) or _Product(1.0, (ref,))
-
-
-def _gate_of(source: Ref, emit: Emitter) -> Ref | None:
-    """The tensor relu6(source + 3), where the graph has it."""
-    for call in emit.calls.values():
-        ref = Ref(call.id)
-        if _is_relu6(call) and _hard_gate_input(ref, emit) == source:
-            return ref
-    return None
-
-
-def _is_relu6(call: Call) -> bool:
-    return call.layer.kind == "ReLU" and call.layer.config.get("max_value") == 6
-
-
-def _hard_gate_input(ref: Ref, emit: Emitter) -> Ref | None:
-    """x where the tensor is relu6(x + 3)."""
-    relu = emit.producer(ref)
-    if not _is_relu6(relu) or relu.layer.config.get("threshold") or relu.layer.config.get("negative_slope"):
+def _gate(call: Call, emit: Emitter) -> _Gate | None:
+    """The call as relu6(x + 3)."""
+    config = call.layer.config
+    if call.layer.kind != "ReLU" or config.get("max_value") != 6:
         return None
-    shift = emit.producer(relu.args[0])
+    if config.get("threshold") or config.get("negative_slope"):
+        return None
+    shift = emit.producer(call.args[0])
     if shift.layer.kind == "Op" and shift.layer.config["op"] == "add":
         for at, constant in ((0, 1), (1, 0)):
             if isinstance(shift.args[at], Ref) and _scalar(shift.args[constant]) == 3:
-                return shift.args[at]
+                return _Gate(shift.args[at])
     return None
+
+
+def _split_to_slices(call: Call, emit: Emitter) -> Sequence[Ref] | None:
+    """A split -> one slice for each part, so that every layer writes one tensor."""
+    if call.layer.kind != "Op" or call.layer.config["op"] != "split":
+        return None
+    shape = emit.type_of(call.args[0]).shape
+    arguments = call.layer.config["arguments"]
+    axis = arguments.get("axis", 0) % len(shape or (None,))
+    if shape is None or any(t.shape is None or t.shape[axis] is None for t in call.types):
+        return None
+    parts: list[Ref] = []
+    start = 0
+    for index, part in enumerate(call.types):
+        stop = start + int((part.shape or ())[axis] or 0)
+        key = [{"slice": [None, None, None]}] * axis + [{"slice": [start, stop, None]}]
+        layer = Layer(
+            "Op", {"op": "get_item", "arguments": {"key": key}}, f"{call.layer.name}_{index}", call.layer.origin
+        )
+        parts.extend(emit.apply(layer, call.args[:1], (part,)))
+        start = stop
+    return parts
+
+
+def _constant_kernel(call: Call, emit: Emitter) -> Sequence[Ref] | None:
+    """matmul and conv with a constant kernel, as custom layers spell them -> Dense, Conv2D."""
+    if call.layer.kind != "Op" or len(call.args) != 2 or not isinstance(call.args[0], Ref):
+        return None
+    kernel = call.args[1]
+    if not isinstance(kernel, np.ndarray) or emit.type_of(call.args[0]).rank not in (2, 3, 4):
+        return None
+    op, arguments = call.layer.config["op"], call.layer.config["arguments"]
+    config: dict[str, Any]
+    if op == "matmul" and kernel.ndim == 2:
+        kind, config = "Dense", {"units": kernel.shape[1]}
+    elif op == "conv" and kernel.ndim == 4:
+        kind = "Conv2D"
+        config = {
+            "filters": kernel.shape[3],
+            "kernel_size": kernel.shape[:2],
+            **{k: v for k, v in arguments.items() if v is not None},
+        }
+    else:
+        return None
+    config = {**config, "use_bias": False, "activation": "linear"}
+    return emit.apply(
+        replace(call.layer, kind=kind, config=config, weights=(kernel.astype(np.float32),)), call.args[:1], call.types
+    )
+
+
+def _constant_bias(call: Call, emit: Emitter) -> Sequence[Ref] | None:
+    """A constant added to every output channel of a Dense or Conv2D without bias -> its bias."""
+    if call.layer.kind != "Op" or call.layer.config["op"] != "add" or len(call.args) != 2:
+        return None
+    tensor, bias = call.args if isinstance(call.args[0], Ref) else reversed(call.args)
+    if not isinstance(tensor, Ref) or not isinstance(bias, np.ndarray) or bias.ndim != 1:
+        return None
+    made = emit.producer(tensor)
+    config = made.layer.config
+    if made.layer.kind not in ("Dense", "Conv2D") or config.get("use_bias", True):
+        return None
+    if config.get("activation", "linear") != "linear" or bias.shape[0] != (call.types[0].shape or (None,))[-1]:
+        return None
+    biased = replace(
+        made.layer, config={**config, "use_bias": True}, weights=(*made.layer.weights, bias.astype(np.float32))
+    )
+    return emit.apply(biased, made.args, call.types, made.kwargs)
 
 
 def _scalar(value: Any) -> float | None:
@@ -408,6 +471,9 @@ RULES = (
     _split_separable,
     _split_activation,
     _activation_layer,
+    _split_to_slices,
+    _constant_kernel,
+    _constant_bias,
     _hard_sigmoid_or_swish,
     _unary_op_layer,
     _merge_op_layer,

@@ -79,7 +79,7 @@ def _zip_json(path: Path, name: str) -> dict[str, Any]:
 
 def _h5_attributes(path: Path) -> tuple[dict[str, Any], str | None]:
     """The model's config and the version of Keras that wrote it."""
-    import h5py
+    import h5py  # type: ignore[import-untyped]
 
     try:
         with h5py.File(path, "r") as file:
@@ -111,10 +111,7 @@ def check_loadable(path: Path, custom: Mapping[str, Any]) -> None:
         UnsupportedLayer: a Lambda layer, whose code would have to be run from the file; a class that is not Keras'.
         BadInput: the config cannot be read.
     """
-    if zipfile.is_zipfile(path):
-        config = _zip_json(path, "config.json")
-    else:
-        config = _h5_attributes(path)[0]
+    config = _zip_json(path, "config.json") if zipfile.is_zipfile(path) else _h5_attributes(path)[0]
     for layer in _layers(config):
         kind = layer["class_name"]
         inner = layer.get("config")

@@ -168,7 +168,9 @@ def rewrite(flat: Flat, rules: Sequence[Rule]) -> Flat:
         return moved[leaf] if isinstance(leaf, Ref) else leaf
 
     for call in flat.calls:
-        results = emitter.apply(call.layer, map_leaves(call.args, move), call.types, map_leaves(dict(call.kwargs), move))
+        results = emitter.apply(
+            call.layer, map_leaves(call.args, move), call.types, map_leaves(dict(call.kwargs), move)
+        )
         moved.update({Ref(call.id, i): ref for i, ref in enumerate(results)})
     return prune(
         Flat(

@@ -8,10 +8,10 @@ from typing import Any
 
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, KERAS2_HARD_SIGMOID
-from tfq_pipeline.importers.ir import Flat, Layer, TensorType, map_leaves
-from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_array, call_arguments
+from tfq_pipeline.importers.ir import Flat, Layer, TensorType
+from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_array, call_arguments, in_float32
 
-# TensorFlow symbol -> (operation, its operands among the function's parameters, parameter -> argument of the operation).
+# TensorFlow symbol -> (operation, its operands among the function's parameters, parameter -> the operation's argument).
 SYMBOLS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
     **{
         symbol: (op, ("x", "y"), {})
@@ -117,6 +117,15 @@ SYMBOLS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
         ("tensor",),
         {"paddings": "pad_width", "mode": "mode", "constant_values": "constant_values"},
     ),
+    "nn.bias_add": ("add", ("value", "bias"), {}),
+    **{
+        symbol: (
+            "conv",
+            ("input", "filters"),
+            {"strides": "strides", "padding": "padding", "dilations": "dilation_rate"},
+        )
+        for symbol in ("nn.conv2d", "nn.convolution")
+    },
     "linalg.matmul": ("matmul", ("a", "b"), {}),
     "einsum": ("einsum", ("inputs",), {"equation": "subscripts"}),
     "one_hot": ("one_hot", ("indices",), {"depth": "num_classes"}),
@@ -148,10 +157,9 @@ IGNORED: Mapping[str, tuple[Any, ...]] = {
     "dim": (None,),
     "out_type": (None,),
     "batch_dims": (0,),
-    **{
-        flag: (False,)
-        for flag in ("transpose_a", "transpose_b", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse", "grad_a")
-    },
+    **dict.fromkeys(
+        ("transpose_a", "transpose_b", "adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse", "grad_a"), (False,)
+    ),
     "grad_b": (False,),
     "output_type": (None,),
     "on_value": (None, 1.0),
@@ -166,7 +174,7 @@ def read(model: Any) -> tuple[Flat, Any]:
         BadInput: the model has no functional structure, or is quantized or pruned already.
         UnsupportedLayer: a layer cannot be ported.
     """
-    model = _in_float32(model)
+    model = in_float32(model)
     dialect = Keras2()
     graph = dialect.graph_of(model)
     if graph is None:
@@ -180,7 +188,9 @@ def _trace_subclassed(model: Any, dialect: Keras2) -> Graph:
 
     spec = getattr(model, "_saved_model_inputs_spec", None)
     if not model.built or spec is None:
-        raise BadInput(f"model '{model.name}' ({type(model).__name__}) has no input shape yet; call it on a batch first")
+        raise BadInput(
+            f"model '{model.name}' ({type(model).__name__}) has no input shape yet; call it on a batch first"
+        )
     inputs = tf.nest.map_structure(lambda s: tf_keras.Input(shape=s.shape[1:], dtype=s.dtype), spec)
     try:
         return dialect.trace(model.call, (inputs,), {})
@@ -189,24 +199,6 @@ def _trace_subclassed(model: Any, dialect: Keras2) -> Graph:
             f"model '{model.name}' ({type(model).__name__}) is subclassed and its call() cannot be followed "
             f"symbolically ({str(error).splitlines()[0][:160]}); build it as tf_keras.Model(inputs, outputs)"
         ) from error
-
-
-def _in_float32(model: Any) -> Any:
-    """The model itself, or a float32 copy where a layer computes in a shorter float."""
-    short = [
-        layer.name for layer in model._flatten_layers() if getattr(layer, "compute_dtype", None) in ("float16", "bfloat16")
-    ]
-    if not short:
-        return model
-    if not hasattr(model, "_nodes_by_depth"):
-        raise BadInput(f"layer '{short[0]}' computes in half precision; build the model with the float32 dtype policy")
-    copy = type(model).from_config(map_leaves(model.get_config(), _float32))
-    copy.set_weights([as_array(w) for w in model.weights])
-    return copy
-
-
-def _float32(value: Any) -> Any:
-    return "float32" if value in ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16") else value
 
 
 class Keras2:
@@ -278,9 +270,14 @@ class Keras2:
         kind = type(layer).__name__
         if kind in ("TFOpLambda", "SlicingOpLambda"):
             return _operation(node, path)
-        if kind.startswith(("QuantizeWrapper", "QuantizeAnnotate", "QuantizeLayer", "PruneLowMagnitude", "ClusterWeights")):
+        if kind.startswith(
+            ("QuantizeWrapper", "QuantizeAnnotate", "QuantizeLayer", "PruneLowMagnitude", "ClusterWeights")
+        ):
             raise UnsupportedLayer(
-                path, kind, "the model is quantized, pruned or clustered already", "pass the float model, wrappers stripped"
+                path,
+                kind,
+                "the model is quantized, pruned or clustered already",
+                "pass the float model, wrappers stripped",
             )
         if kind == "OpLayer" and LAYERS[kind] is type(layer):
             return _op_layer(node, path)
@@ -288,7 +285,9 @@ class Keras2:
         then = None
         if known is None:
             if LAYERS.get(kind) is not type(layer) and (
-                kind == "Lambda" or not type(layer).__module__.startswith("tf_keras.") or not hasattr(tf_keras.layers, kind)
+                kind == "Lambda"
+                or not type(layer).__module__.startswith("tf_keras.")
+                or not hasattr(tf_keras.layers, kind)
             ):
                 return None
             config, then = _config(layer)

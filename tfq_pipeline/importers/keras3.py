@@ -9,8 +9,9 @@ from typing import Any
 
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, RECURRENT
-from tfq_pipeline.importers.ir import Flat, Layer, TensorType, map_leaves
-from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_array, call_arguments
+from tfq_pipeline.importers.canonical import IDENTITY
+from tfq_pipeline.importers.ir import Flat, Layer, TensorType
+from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_array, call_arguments, in_float32
 
 # Keras 3 argument -> tf_keras argument.
 RENAMED: Mapping[str, Mapping[str, str]] = {"LeakyReLU": {"negative_slope": "alpha"}}
@@ -42,7 +43,7 @@ def read(model: Any) -> tuple[Flat, Any]:
         BadInput: the model has no functional structure.
         UnsupportedLayer: a layer cannot be ported.
     """
-    model = _in_float32(model)
+    model = in_float32(model)
     dialect = Keras3()
     graph = dialect.graph_of(model)
     if graph is None:
@@ -56,7 +57,9 @@ def _trace_subclassed(model: Any, dialect: Keras3) -> Graph:
 
     shapes = getattr(model, "_build_shapes_dict", None)
     if not model.built or not shapes:
-        raise BadInput(f"model '{model.name}' ({type(model).__name__}) has no input shape yet; call it on a batch first")
+        raise BadInput(
+            f"model '{model.name}' ({type(model).__name__}) has no input shape yet; call it on a batch first"
+        )
     shape = next(iter(shapes.values()))
     inputs = keras.tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), shape)
     try:
@@ -66,28 +69,6 @@ def _trace_subclassed(model: Any, dialect: Keras3) -> Graph:
             f"model '{model.name}' ({type(model).__name__}) is subclassed and its call() cannot be followed "
             f"symbolically ({str(error).splitlines()[0][:160]}); build it as keras.Model(inputs, outputs)"
         ) from error
-
-
-def _in_float32(model: Any) -> Any:
-    """The model itself, or a float32 copy where a layer computes in a shorter float."""
-    import keras
-
-    short = [
-        layer.name for layer in model._flatten_layers() if getattr(layer, "compute_dtype", None) in ("float16", "bfloat16")
-    ]
-    if not short:
-        return model
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
-        raise BadInput(f"layer '{short[0]}' computes in half precision; build the model with the float32 dtype policy")
-    copy = type(model).from_config(map_leaves(model.get_config(), _float32))
-    if not copy.built:
-        copy.build(model.input_shape)
-    copy.set_weights([as_array(w) for w in model.weights])
-    return copy
-
-
-def _float32(value: Any) -> Any:
-    return "float32" if value in ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16") else value
 
 
 class Keras3:
@@ -171,6 +152,8 @@ class Keras3:
         then = None
         if known is None:
             kind = type(layer).__name__
+            if kind in IDENTITY:
+                return Translated(Layer(kind, {}, path, path), node.args[:1], {})
             if kind == "Lambda":
                 return None
             if getattr(keras.layers, kind, None) is not type(layer) or not _in_tf_keras(kind):
@@ -226,9 +209,7 @@ def _config(layer: Any, path: str) -> tuple[dict[str, Any], Callable[[Any], Any]
     if "activation" in config and callable(getattr(layer, "activation", None)):
         name = getattr(layer.activation, "__name__", "")
         builtin = hasattr(keras.activations, name) and getattr(keras.activations, name) is layer.activation
-        if builtin and (name in ACTIVATIONS or name == "linear"):
-            config["activation"] = name
-        elif kind in ("LSTM", "GRU", "SimpleRNN"):
+        if (builtin and (name in ACTIVATIONS or name == "linear")) or kind in ("LSTM", "GRU", "SimpleRNN"):
             config["activation"] = name
         else:
             config["activation"], then = "linear", layer.activation
@@ -263,7 +244,9 @@ def _accepted(kind: str, config: Mapping[str, Any], path: str, layer: Any) -> di
         if kind in ("LSTM", "GRU", "SimpleRNN") and key in plain:
             name = "swish" if plain[key] == "silu" else plain[key]
             if name not in RECURRENT:
-                raise UnsupportedLayer(path, kind, f"{key}={name!r} cannot be ported", f"use one of {', '.join(RECURRENT)}")
+                raise UnsupportedLayer(
+                    path, kind, f"{key}={name!r} cannot be ported", f"use one of {', '.join(RECURRENT)}"
+                )
             plain[key] = name
     return plain
 
@@ -299,7 +282,7 @@ def _parameters(cls: type) -> set[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         init = base.__dict__.get("__init__")
-        if init is not None and base is not object and not base.__name__ == "Module":
+        if init is not None and base is not object and base.__name__ != "Module":
             names.update(inspect.signature(init).parameters)
     return names - {"self", "args", "kwargs"}
 

@@ -256,8 +256,6 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "broadcast_to": lambda x, shape: tf.broadcast_to(x, shape),
     "get_item": _get_item,
     "take": _take,
-        x if axis is not None else tf.reshape(x, [-1]), indices, axis=axis or 0
-    ),
     "one_hot": lambda x, num_classes, axis=-1, dtype="float32", **_: tf.one_hot(x, num_classes, axis=axis, dtype=dtype),
     "einsum": lambda *xs, subscripts: tf.einsum(subscripts, *xs),
     # images
@@ -307,13 +305,12 @@ class OpLayer(tf_keras.layers.Layer):
             for position, spec in self.arrays.items()
         }
 
-    # AutoGraph mistakes one lambda of the table for another, and there is nothing for it to convert.
-    @tf.autograph.experimental.do_not_convert  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
         constants = {**{int(k): v for k, v in self.scalars.items()}, **{int(k): v for k, v in self._tables.items()}}
         operands = [constants[i] if i in constants else tensors.pop(0) for i in range(len(tensors) + len(constants))]
-        return OPS[self.op](*operands, **self.arguments)
+        # AutoGraph mistakes one lambda of the table for another, and there is nothing for it to convert.
+        return tf.autograph.experimental.do_not_convert(OPS[self.op])(*operands, **self.arguments)
 
     def get_config(self) -> dict[str, Any]:
         own = {"op": self.op, "arguments": self.arguments, "scalars": self.scalars, "arrays": self.arrays}

@@ -143,7 +143,7 @@ class Walker:
         refs = self._emit(found.layer, map_leaves(found.args, convert), map_leaves(dict(found.kwargs), convert), types)
         if found.then is not None:
             step = Node(node.layer, (node.outputs[0],), {}, node.outputs)
-            return self._trace(found.then, step, lambda leaf: refs[0], path, training)
+            return self._trace(found.then, step, lambda _leaf: refs[0], path, training)
         return refs
 
     def _same_ranks(self, path: str, node: Node, inner: Graph) -> None:
@@ -195,6 +195,32 @@ def as_array(value: Any) -> np.ndarray:
 
         return np.asarray(tf.cast(tf.convert_to_tensor(value), tf.float32))
     return np.asarray(value)
+
+
+def in_float32(model: Any) -> Any:
+    """The model itself, or a float32 copy where a layer computes in a shorter float (mixed precision).
+
+    Raises:
+        BadInput: such a model is subclassed, so that it cannot be copied from its config.
+    """
+    short = [m.name for m in model._flatten_layers() if getattr(m, "compute_dtype", None) in ("float16", "bfloat16")]
+    if not short:
+        return model
+    try:
+        copy = type(model).from_config(map_leaves(model.get_config(), _float32))
+        if not copy.built:
+            copy.build(model.input_shape)
+        copy.set_weights([as_array(w) for w in model.weights])
+    except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
+        raise BadInput(
+            f"layer '{short[0]}' computes in half precision and the model cannot be copied to float32 "
+            f"({_one_line(error)}); build it with the float32 dtype policy"
+        ) from error
+    return copy
+
+
+def _float32(value: Any) -> Any:
+    return "float32" if value in ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16") else value
 
 
 def call_arguments(layer: Any, node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
