@@ -59,7 +59,7 @@ lint:  ## style, types, import contracts
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy
-	@.venv/bin/lint-imports --no-timings
+	@.venv/bin/lint-imports
 	@clang-format --dry-run -Werror $(CPP_FILES)
 
 .PHONY: format
