@@ -78,6 +78,17 @@ inline void Widen(Sums<kRows>& sums) {
   }
 }
 
+// Asks for the sums in registers behind the inner loop. GCC would have them elsewhere there and copy them in every
+// turn.
+template <int kRows>
+inline void KeepInRegisters(Sums<kRows>& sums) {
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    TFQ_UNROLL
+    for (int i = 0; i < kNr; ++i) asm("" : "+w"(sums.narrow[m][i]));
+  }
+}
+
 struct WeightPair {
   int8x16_t low;
   int8x16_t high;
@@ -132,6 +143,7 @@ inline Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, c
         TFQ_UNROLL
         for (int m = 0; m < kRows; ++m) AccumulateStep(first, second, vld1q_s8(rows[m] + c), sums.narrow[m]);
       }
+      KeepInRegisters(sums);
       room -= steps;
       if (room == 0) {
         Widen(sums);
