@@ -10,7 +10,8 @@ from tfq_pipeline.data import Batch, Data
 
 
 def mixed_net(size: int = 12) -> Any:
-    """Convolution, depthwise, residual, concatenation, a batch norm of its own, pooling, dense, softmax; random statistics."""
+    """Convolution, depthwise, residual, concatenation, a batch norm of its own, pooling, dense, softmax; random
+    statistics."""
     import tf_keras
 
     layers = tf_keras.layers

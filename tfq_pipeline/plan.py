@@ -1,7 +1,7 @@
 """The Plan: every decision about quantization as plain data.
 
-It is what passes fill in, what QAT starts from and ends in, what lowering writes into the file and what the report explains.
-It names tensors after the layers that own them, so it holds for any graph with the same names.
+It is what passes fill in, what QAT starts from and ends in, what lowering writes into the file and what the report
+explains. It names tensors after the layers that own them, so it holds for any graph with the same names.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Plan:
         beside = f"{os.fspath(path)}.partial"
         try:
             with open(beside, "wb") as file:
-                np.savez(file, plan=np.frombuffer(json.dumps(document).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+                np.savez(file, **{**arrays, "plan": np.frombuffer(json.dumps(document).encode(), np.uint8)})
             os.replace(beside, path)
         finally:
             if os.path.exists(beside):
@@ -100,11 +100,18 @@ class Plan:
                 arrays = dict(stored)
             document = json.loads(arrays.pop("plan").tobytes())
         except FileNotFoundError:
-            raise BadInput(f"{os.fspath(path)}: no such plan file; 'tfq quantize --report DIR' writes one as DIR/plan.npz") from None
+            raise BadInput(
+                f"{os.fspath(path)}: no such plan file; 'tfq quantize --report DIR' writes one as DIR/plan.npz"
+            ) from None
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{os.fspath(path)}: not a plan file ({error}); give one that 'tfq quantize --report DIR' wrote") from error
+            raise BadInput(
+                f"{os.fspath(path)}: not a plan file ({error}); give one that 'tfq quantize --report DIR' wrote"
+            ) from error
         if document.get("format") != _FORMAT:
-            raise BadInput(f"{os.fspath(path)}: plan format {document.get('format')}, this version reads {_FORMAT}; make the plan again")
+            raise BadInput(
+                f"{os.fspath(path)}: plan format {document.get('format')}, this version reads {_FORMAT}; "
+                "make the plan again"
+            )
         return cls(
             {name: _from_json(entry, arrays) for name, entry in document["weights"].items()},
             {name: _from_json(entry, arrays) for name, entry in document["activations"].items()},
@@ -139,7 +146,11 @@ def _equal(a: TensorPlan, b: TensorPlan) -> bool:
     same_values = (a.values is None) == (b.values is None) and (a.values is None or np.array_equal(a.values, b.values))  # type: ignore[arg-type]
     if a.affine is None or b.affine is None:
         return same_values and a.affine is b.affine
-    return same_values and np.array_equal(a.affine.scale, b.affine.scale) and np.array_equal(a.affine.zero_point, b.affine.zero_point)
+    return (
+        same_values
+        and np.array_equal(a.affine.scale, b.affine.scale)
+        and np.array_equal(a.affine.zero_point, b.affine.zero_point)
+    )
 
 
 def _describe(tensor: TensorPlan | None) -> str:
@@ -169,7 +180,12 @@ def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Te
     if "affine" in entry:
         a = entry["affine"]
         affine = Affine(
-            entry["bits"], arrays[f"{a['key']}_scale"], arrays[f"{a['key']}_zero_point"], a["axis"], a["symmetric"], a["narrow"]
+            entry["bits"],
+            arrays[f"{a['key']}_scale"],
+            arrays[f"{a['key']}_zero_point"],
+            a["axis"],
+            a["symmetric"],
+            a["narrow"],
         )
     values = arrays[entry["values"]] if "values" in entry else None
     return TensorPlan(entry["bits"], entry["scheme"], entry["granularity"], affine, values)

@@ -62,7 +62,9 @@ class ActivationRange(quantizers.Quantizer):
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         def variable(suffix: str, value: float) -> Any:
-            return layer.add_weight(f"{name}_{suffix}", initializer=tf_keras.initializers.Constant(value), trainable=False)
+            return layer.add_weight(
+                f"{name}_{suffix}", initializer=tf_keras.initializers.Constant(value), trainable=False
+            )
 
         return {"min_var": variable("min", self.low), "max_var": variable("max", self.high)}
 
@@ -80,4 +82,10 @@ class ActivationRange(quantizers.Quantizer):
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, num_bits=self.bits)
 
     def get_config(self) -> dict[str, Any]:
-        return {"bits": self.bits, "low": self.low, "high": self.high, "symmetric": self.symmetric, "momentum": self.momentum}
+        return {
+            "bits": self.bits,
+            "low": self.low,
+            "high": self.high,
+            "symmetric": self.symmetric,
+            "momentum": self.momentum,
+        }

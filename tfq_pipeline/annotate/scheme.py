@@ -1,7 +1,8 @@
 """The TFMOT scheme of a Plan: which quantizers each layer of a folded graph is wrapped with.
 
-TFMOT's own schemes rewrite layer patterns and refuse what they do not know. Here the graph is already in the form inference sees
-(batch norm folded, ReLU fused), every layer gets its config from the Plan, and the layout transform has nothing left to do.
+TFMOT's own schemes rewrite layer patterns and refuse what they do not know. Here the graph is already in the form
+inference sees (batch norm folded, ReLU fused), every layer gets its config from the Plan, and the layout transform
+has nothing left to do.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PREFIX = "quant_"
 
 
 @tf_keras.utils.register_keras_serializable(package="tfq")
-class PlanConfig(_keras.QuantizeConfig):
+class PlanConfig(_keras.QuantizeConfig):  # type: ignore[name-defined]
     """QuantizeConfig of one layer: a quantizer for its kernel and one for what it writes, either may be None."""
 
     def __init__(self, weight: SymmetricWeights | None, activation: ActivationRange | None) -> None:
@@ -47,7 +48,7 @@ class PlanConfig(_keras.QuantizeConfig):
 
     def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
         """Fused activations stay as they are: the output quantizer comes after them."""
-        return None
+        del layer, quantize_activations
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
         return [] if self.activation is None else [self.activation]
@@ -66,14 +67,14 @@ class PlanConfig(_keras.QuantizeConfig):
         return cls(quantizer(config["weight"]), quantizer(config["activation"]))
 
 
-class _Unchanged(_keras.QuantizeLayoutTransform):
+class _Unchanged(_keras.QuantizeLayoutTransform):  # type: ignore[name-defined]
     """The graph is folded and fused before it is annotated."""
 
     def apply(self, model: Any, layer_quantize_map: Any) -> tuple[Any, Any]:
         return model, layer_quantize_map
 
 
-class _AnnotatedOnly(_keras.QuantizeRegistry):
+class _AnnotatedOnly(_keras.QuantizeRegistry):  # type: ignore[name-defined]
     """Knows no layer by its class: each brings its config from the plan."""
 
     def supports(self, layer: Any) -> bool:
@@ -83,7 +84,7 @@ class _AnnotatedOnly(_keras.QuantizeRegistry):
         raise ValueError(f"layer '{layer.name}' came without a config")
 
 
-class PlanScheme(_keras.QuantizeScheme):
+class PlanScheme(_keras.QuantizeScheme):  # type: ignore[name-defined]
     """Layout and registry that leave every decision to the plan."""
 
     def get_layout_transformer(self) -> Any:
@@ -123,7 +124,8 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
     """
     if graph.batch_norms():
         raise BadInput(
-            f"layer '{graph.batch_norms()[0]}' (BatchNormalization): not folded; put the pass fold_batch_norm before this one"
+            f"layer '{graph.batch_norms()[0]}' (BatchNormalization): not folded; "
+            "put the pass fold_batch_norm before this one"
         )
     missing = [op.name for op in graph.linear_ops() if op.name not in plan.weights]
     if missing:
@@ -152,7 +154,10 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
 
 
 def _annotated(layer: Any, spec: LayerSpec, plan: Plan, ranges: Ranges) -> Any:
-    config = PlanConfig(_weight(spec, plan.weights.get(spec.name)), _activation(plan.activations.get(layer.name), ranges.momentum_of(layer.name)))
+    config = PlanConfig(
+        _weight(spec, plan.weights.get(spec.name)),
+        _activation(plan.activations.get(layer.name), ranges.momentum_of(layer.name)),
+    )
     return _keras.quantize_annotate_layer(layer, config)
 
 
@@ -171,7 +176,8 @@ def _activation(tensor: TensorPlan | None, momentum: float) -> ActivationRange |
 
 
 def fake_quantized(graph: KerasGraph, plan: Plan) -> Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]:
-    """The fake-quantized model as a function of one batch; outputs that TFLite fixes the scale of are given before that operator."""
+    """The fake-quantized model as a function of one batch; outputs that TFLite fixes the scale of are given before
+    that operator."""
     import tensorflow as tf
 
     model = annotate(graph.before_fixed_outputs(), plan)

@@ -1,7 +1,8 @@
 """A flat functional tf_keras model as a list of calls that can be edited and built again.
 
-Keras ties the structure of a model to live layer objects. Here a model is plain data: each `Call` names its layer and the
-tensors it reads, each `LayerSpec` holds a layer's class, config and weights. An edit returns new data; `build` makes a model.
+Keras ties the structure of a model to live layer objects. Here a model is plain data: each `Call` names its layer
+and the tensors it reads, each `LayerSpec` holds a layer's class, config and weights. An edit returns new data;
+`build` makes a model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class LayerSpec:
     """A layer taken apart: what is needed to make an equal one."""
 
     name: str
-    cls: type
+    cls: Any
     config: dict[str, Any]
     weights: tuple[np.ndarray, ...]
 
@@ -105,7 +106,9 @@ class Functional:
     def with_call_after(self, source: TensorRef, spec: LayerSpec) -> Functional:
         """Adds a layer with one input behind a tensor: every reader of the tensor reads the layer instead."""
         at = next(i for i, c in enumerate(self.calls) if c.id == source.call)
-        added = Call(max(c.id for c in self.calls) + 1, spec.name, (source,), {}, (self.calls[at].shapes[source.output],))
+        added = Call(
+            max(c.id for c in self.calls) + 1, spec.name, (source,), {}, (self.calls[at].shapes[source.output],)
+        )
         target = TensorRef(added.id)
 
         def swap(ref: TensorRef) -> TensorRef:
@@ -120,7 +123,8 @@ class Functional:
         )
 
     def expanded(self, call: Call, chain: Sequence[LayerSpec]) -> Functional:
-        """Puts a chain of layers in the place of a call: the first reads what it read, the last takes its name and its readers."""
+        """Puts a chain of layers in the place of a call: the first reads what it read, the last takes its name and
+        its readers."""
         ids = [*range(first := max(c.id for c in self.calls) + 1, first + len(chain) - 1), call.id]
         calls = [
             Call(

@@ -58,5 +58,10 @@ def expand(net: Functional) -> Functional:
         net = net.expanded(call, chain)
     left = {c.layer for c in net.calls}
     return Functional(
-        net.name, net.calls, {n: s for n, s in net.layers.items() if n in left}, net.inputs, net.outputs, net.output_structure
+        net.name,
+        net.calls,
+        {n: s for n, s in net.layers.items() if n in left},
+        net.inputs,
+        net.outputs,
+        net.output_structure,
     )

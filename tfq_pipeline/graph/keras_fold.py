@@ -1,7 +1,8 @@
 """Folds of the Keras backend: channel-wise affine layers into linear ones, and activations into the layer before.
 
-Folding follows Jacob et al. 2018, section 3.2, in the form that inference sees: weights and bias are multiplied once, in float64,
-and the normalization is gone. What cannot be folded either way becomes a 1x1 depthwise convolution, which is an integer operator.
+Folding follows Jacob et al. 2018, section 3.2, in the form that inference sees: weights and bias are multiplied
+once, in float64, and the normalization is gone. What cannot be folded either way becomes a 1x1 depthwise
+convolution, which is an integer operator.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def _fold(net: Functional, call: Call) -> Functional:
     affine = channel_affine(kind(spec), spec.config, spec.weights, channels) if channels else None
     if affine is None or (kind(spec) == BATCH_NORM and [a % rank for a in axes] != [rank - 1]):
         raise UnsupportedLayer(
-            spec.name, kind(spec), f"normalizes axis {axis} of {call.shapes[0]}", "only the last axis can be folded: transpose the model to channels last"
+            spec.name,
+            kind(spec),
+            f"normalizes axis {axis} of {call.shapes[0]}",
+            "only the last axis can be folded: transpose the model to channels last",
         )
     scale, shift = affine
     backward = _into_producer(net, call, scale, shift)
@@ -88,14 +92,20 @@ def _into_consumers(net: Functional, call: Call, scale: np.ndarray, shift: np.nd
     for reader in readers:
         spec = net.layers[reader.layer]
         linear = LINEAR.get(kind(spec))
-        if linear is None or linear.scale_inputs is None or net.uses(spec.name) > 1 or spec.config.get("groups", 1) != 1:
+        if (
+            linear is None
+            or linear.scale_inputs is None
+            or net.uses(spec.name) > 1
+            or spec.config.get("groups", 1) != 1
+        ):
             return None
         if np.any(shift) and not _reads_no_padding(spec):
             return None
     for reader in readers:
         spec = net.layers[reader.layer]
         linear = LINEAR[kind(spec)]
-        assert linear.scale_inputs is not None and linear.input_sum is not None
+        assert linear.scale_inputs is not None
+        assert linear.input_sum is not None
         kernel, bias = kernel_and_bias(spec)
         wide = kernel.astype(np.float64)
         moved = (0.0 if bias is None else bias.astype(np.float64)) + linear.input_sum(wide, shift)

@@ -13,7 +13,15 @@ from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import UnsupportedLayer
 from tfq_pipeline.graph.functional import Call, Functional, LayerSpec, TensorRef, disassemble
 from tfq_pipeline.graph.keras_expand import expand
-from tfq_pipeline.graph.keras_fold import fold_channel_affine, fuse_relu, kernel_and_bias, kind, label, relu_name, with_kernel
+from tfq_pipeline.graph.keras_fold import (
+    fold_channel_affine,
+    fuse_relu,
+    kernel_and_bias,
+    kind,
+    label,
+    relu_name,
+    with_kernel,
+)
 from tfq_pipeline.graph.keras_layers import (
     BATCH_NORM,
     CHANNEL_AFFINE,
@@ -42,7 +50,8 @@ class KerasGraph:
     def inputs(self) -> tuple[InputSpec, ...]:
         calls = [self.net.call(ref) for ref in self.net.inputs]
         return tuple(
-            InputSpec(c.layer, c.shapes[0][1:], str(self.net.layers[c.layer].config.get("dtype") or "float32")) for c in calls
+            InputSpec(c.layer, c.shapes[0][1:], str(self.net.layers[c.layer].config.get("dtype") or "float32"))
+            for c in calls
         )
 
     @property
@@ -92,8 +101,13 @@ class KerasGraph:
         return tuple(found.values())
 
     def _fused_into_reader(self, call: Call) -> bool:
-        """Whether TFLite computes the call and the ReLU behind it in one operator, so that what lies between is never stored."""
-        if call.is_input or label(self.net.layers[call.layer]) not in FUSES_RELU or self.net.is_output(TensorRef(call.id)):
+        """Whether TFLite computes the call and the ReLU behind it in one operator, so that what lies between is
+        never stored."""
+        if (
+            call.is_input
+            or label(self.net.layers[call.layer]) not in FUSES_RELU
+            or self.net.is_output(TensorRef(call.id))
+        ):
             return False
         readers = self.net.consumers().get((call.id, 0), [])
         return len(readers) == 1 and relu_name(self.net.layers[readers[0].layer]) is not None
@@ -101,7 +115,9 @@ class KerasGraph:
     def _tensor(self, call: Call) -> Tensor:
         spec = self.net.layers[call.layer]
         if len(call.shapes) != 1:
-            raise UnsupportedLayer(spec.name, kind(spec), f"writes {len(call.shapes)} tensors", "split it into layers with one output each")
+            raise UnsupportedLayer(
+                spec.name, kind(spec), f"writes {len(call.shapes)} tensors", "split it into layers with one output each"
+            )
         scale = self._scale(call)
         source = self.net.call(self.net.reads(call)[0]).layer if scale is Scale.PASSED_ON else None
         return Tensor(spec.name, kind(spec), call.shapes[0][1:], source, (), FIXED_SCALES.get(scale))
@@ -113,12 +129,18 @@ class KerasGraph:
         name = label(spec)
         if name in CONSTANT_DIVISOR and len(self.net.reads(call)) > 1:
             raise UnsupportedLayer(
-                spec.name, f"{kind(spec)} {name}", "divides by a tensor, which has no int8 operator", "divide by a constant"
+                spec.name,
+                f"{kind(spec)} {name}",
+                "divides by a tensor, which has no int8 operator",
+                "divide by a constant",
             )
         if name not in SCALES:
             shown = kind(spec) if name == kind(spec) else f"{kind(spec)} {name}"
             raise UnsupportedLayer(
-                spec.name, shown, "has no int8 operator", "replace it by layers listed in docs/importers.md, or take it out of the model"
+                spec.name,
+                shown,
+                "has no int8 operator",
+                "replace it by layers listed in docs/importers.md, or take it out of the model",
             )
         return SCALES[name]
 
@@ -138,7 +160,8 @@ class KerasGraph:
         return KerasGraph(net)
 
     def before_fixed_outputs(self) -> KerasGraph:
-        """The graph with its outputs moved to what enters softmax and the like: where training and comparison happen."""
+        """The graph with its outputs moved to what enters softmax and the like: where training and comparison
+        happen."""
         fixed = {t.name for t in self.tensors() if t.fixed is not None}
         refs = []
         for ref in self.net.outputs:
@@ -158,7 +181,9 @@ class KerasGraph:
         parts = [(name, call) for call in self.net.calls for name in (call.layer,) if name in set(names)]
         refs = [TensorRef(call.id) for _, call in parts]
         probe = self.net.with_outputs(refs).build()
-        run = tf.function(lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False)
+        run = tf.function(
+            lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False
+        )
         for batch in data:
             values = tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in batch.inputs]))
             found: dict[str, list[np.ndarray]] = {}
@@ -177,7 +202,9 @@ class KerasGraph:
         import tensorflow as tf
 
         model = self.model
-        return tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False)
+        return tf.function(
+            lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False
+        )
 
     def type_of(self, layer: str) -> str:
         return kind(self.net.layers[layer])

@@ -1,7 +1,7 @@
 """What the Keras backend knows of each layer class, as tables.
 
-Linear layers are described by where their kernel lies and how it reads in TFLite's layout. All other layers by what they do to
-an activation's scale: write their own, pass the input's on, or have it fixed by TFLite's int8 specification.
+Linear layers are described by where their kernel lies and how it reads in TFLite's layout. All other layers by what
+they do to an activation's scale: write their own, pass the input's on, or have it fixed by TFLite's int8 specification.
 """
 
 from __future__ import annotations
@@ -110,7 +110,17 @@ FIXED_SCALES: dict[Scale, tuple[float, int]] = {Scale.LOGISTIC: (1.0 / 256.0, -1
 # By layer class, or by operation for an OpLayer: every one here was seen to convert to int8 operators alone.
 SCALES: dict[str, Scale] = {
     **dict.fromkeys(
-        ("Add", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "HardSwish", "LeakyReLU", "Multiply", "PReLU", "ReLU", "Subtract"),
+        (
+            "Add",
+            "GlobalAveragePooling1D",
+            "GlobalAveragePooling2D",
+            "HardSwish",
+            "LeakyReLU",
+            "Multiply",
+            "PReLU",
+            "ReLU",
+            "Subtract",
+        ),
         Scale.OWN,
     ),
     **dict.fromkeys(
@@ -140,7 +150,10 @@ SCALES: dict[str, Scale] = {
     "sigmoid": Scale.LOGISTIC,
     "softmax": Scale.LOGISTIC,
     "tanh": Scale.TANH,
-    **dict.fromkeys(("abs", "absolute", "add", "clip", "divide", "exp", "mean", "multiply", "subtract", "sum", "true_divide"), Scale.OWN),
+    **dict.fromkeys(
+        ("abs", "absolute", "add", "clip", "divide", "exp", "mean", "multiply", "subtract", "sum", "true_divide"),
+        Scale.OWN,
+    ),
     **dict.fromkeys(("concatenate", "maximum", "minimum", "stack"), Scale.JOINED),
     **dict.fromkeys(
         (
@@ -179,7 +192,9 @@ BATCH_NORM = "BatchNormalization"
 CHANNEL_AFFINE = frozenset({BATCH_NORM, "Rescaling", "Normalization"})
 
 
-def channel_affine(kind: str, config: dict[str, object], weights: tuple[np.ndarray, ...], channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+def channel_affine(
+    kind: str, config: dict[str, object], weights: tuple[np.ndarray, ...], channels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
     """y = scale * x + shift per channel for layers that are nothing else, or None where the layer is not of that form.
 
     Args:
@@ -211,7 +226,9 @@ def channel_affine(kind: str, config: dict[str, object], weights: tuple[np.ndarr
     return scale, beta - mean * scale
 
 
-def _normalization_statistics(config: dict[str, object], weights: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _normalization_statistics(
+    config: dict[str, object], weights: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     if len(weights) >= 2:
         return np.asarray(weights[0], np.float64), np.asarray(weights[1], np.float64)
     return np.asarray(config["mean"], np.float64), np.asarray(config["variance"], np.float64)

@@ -54,7 +54,8 @@ class Tensor:
         name: name of the layer that writes it (the input's name for a model input).
         type: class of that layer.
         shape: shape without the batch dimension, None where it is free.
-        same_scale_as: name of the tensor whose scale it must share (pooling, reshape, padding read and write one scale), else None.
+        same_scale_as: name of the tensor whose scale it must share (pooling, reshape, padding read and write one
+            scale), else None.
         joined: names that have to share a scale with it because one operator reads them together (concatenation).
         fixed: (scale, zero point) at 8 bits where TFLite fixes them (softmax, sigmoid, tanh), else None.
     """

@@ -30,7 +30,8 @@ def calibrate(
     options: Mapping[str, object] | None = None,
     progress: Callable[[int, int | None], None] = lambda done, of: None,
 ) -> Calibration:
-    """Ranges of all activations with a scale of their own; tensors that must share a scale get the union of their ranges.
+    """Ranges of all activations with a scale of their own; tensors that must share a scale get the union of their
+    ranges.
 
     Args:
         graph: folded.
@@ -65,7 +66,7 @@ def calibrate(
     ranges = {name: state.range() for name, state in states.items()}
     for group in shared_scales(tensors):
         low, high = min(ranges[name][0] for name in group), max(ranges[name][1] for name in group)
-        ranges.update({name: (low, high) for name in group})
+        ranges.update(dict.fromkeys(group, (low, high)))
     return Calibration(ranges, done)
 
 
@@ -79,7 +80,11 @@ def shared_scales(tensors: tuple[Tensor, ...]) -> tuple[tuple[str, ...], ...]:
     for tensor in tensors:
         if not tensor.joined:
             continue
-        members = {name for name in (scale_source(tensors, n) for n in (tensor.name, *tensor.joined)) if by_name[name].fixed is None}
+        members = {
+            name
+            for name in (scale_source(tensors, n) for n in (tensor.name, *tensor.joined))
+            if by_name[name].fixed is None
+        }
         touching = [g for g in groups if g & members]
         groups = [g for g in groups if not g & members] + [members.union(*touching)]
     return tuple(tuple(sorted(g)) for g in groups)

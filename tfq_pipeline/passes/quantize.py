@@ -40,14 +40,16 @@ def quantize(graph: Graph, calibration: Calibration, request: Callable[[str, str
     Args:
         graph: without batch normalization.
         calibration: ranges by tensor.
-        request: given layer name, layer type and TFLite op (None for layers without weights), says what the recipe asks.
+        request: given layer name, layer type and TFLite op (None for layers without weights), says what the recipe
+            asks.
 
     Raises:
         BadInput: for batch norm that is not folded, weights with NaN or infinity, or tensors without a range.
     """
     if graph.batch_norms():
         raise BadInput(
-            f"layer '{graph.batch_norms()[0]}' (BatchNormalization): not folded; put fold_batch_norm before quantize in the recipe"
+            f"layer '{graph.batch_norms()[0]}' (BatchNormalization): not folded; "
+            "put fold_batch_norm before quantize in the recipe"
         )
     linear = {op.name: op for op in graph.linear_ops()}
     weights: dict[str, TensorPlan] = {}
@@ -86,7 +88,9 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error
     if source is not None and op.bias is not None:
         if not np.isfinite(op.bias).all():
-            raise BadInput(f"layer '{op.name}' ({op.type}): its bias has NaN or infinity; train or export the model again")
+            raise BadInput(
+                f"layer '{op.name}' ({op.type}): its bias has NaN or infinity; train or export the model again"
+            )
         largest = np.abs(op.bias) if axis is not None else np.abs(op.bias).max()
         least = (largest / (float(source.scale[0]) * _LARGEST_BIAS)).astype(np.float32)
         affine = replace(affine, scale=np.maximum(affine.scale, least))
@@ -97,10 +101,14 @@ def activation_plan(tensor: Tensor, calibration: Calibration, asked: Request) ->
     """Range to scale and zero point; where TFLite fixes them, those."""
     if tensor.fixed is not None and asked.bits == 8:
         scale, zero_point = tensor.fixed
-        affine = Affine(8, np.array([scale], np.float32), np.array([zero_point], np.int32), None, zero_point == 0, False)
+        affine = Affine(
+            8, np.array([scale], np.float32), np.array([zero_point], np.int32), None, zero_point == 0, False
+        )
         return TensorPlan(8, "uniform", "tensor", affine)
     if tensor.name not in calibration.ranges:
-        raise BadInput(f"layer '{tensor.name}' ({tensor.type}): has no range; put calibrate before quantize in the recipe")
+        raise BadInput(
+            f"layer '{tensor.name}' ({tensor.type}): has no range; put calibrate before quantize in the recipe"
+        )
     low, high = calibration.ranges[tensor.name]
     affine = from_range(low, high, asked.bits, symmetric=asked.symmetric)
     return TensorPlan(asked.bits, "uniform", "tensor", affine)

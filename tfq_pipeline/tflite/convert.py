@@ -44,10 +44,12 @@ def _convert(model: Any, inputs: IoType | None, outputs: IoType | None) -> bytes
         converter.inference_output_type = types[outputs]
     said = io.StringIO()
     try:
-        # The converter warns of missing statistics for inputs, which FakeQuant nodes give, and prints its temporary folders.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        # The converter warns of missing statistics for inputs, which FakeQuant nodes give, and prints its temporary
+        folders. with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             warnings.simplefilter("ignore")
             return bytes(converter.convert())
     except Exception as error:  # the converter raises a class of its own for every refusal
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise GateFailed(f"model '{model.name}': TFLiteConverter refused it: {first}; --verbosity=1 shows all of it") from error
+        raise GateFailed(
+            f"model '{model.name}': TFLiteConverter refused it: {first}; --verbosity=1 shows all of it"
+        ) from error

@@ -48,7 +48,9 @@ def read(source: str | os.PathLike[str] | bytes) -> Any:
     name = "the model" if isinstance(source, bytes) else os.fspath(source)
     data = source if isinstance(source, bytes) else read_file(source)
     if len(data) < 16 or data[4:8] != IDENTIFIER:
-        raise BadInput(f"{name}: not a TFLite model ({len(data)} bytes, no {IDENTIFIER.decode()} mark); give a .tflite file")
+        raise BadInput(
+            f"{name}: not a TFLite model ({len(data)} bytes, no {IDENTIFIER.decode()} mark); give a .tflite file"
+        )
     try:
         model = schema().ModelT.InitFromPackedBuf(data, 0)
         for buffer in model.buffers:
@@ -59,7 +61,16 @@ def read(source: str | os.PathLike[str] | bytes) -> Any:
                 buffer.offset = buffer.size = 0
         if not model.subgraphs or model.operatorCodes is None:
             raise ValueError("it has no graph")
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError, UnicodeDecodeError) as error:
+    except (
+        struct.error,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+    ) as error:
         raise BadInput(f"{name}: damaged TFLite model ({error}); export or copy it again") from error
     return model
 
@@ -101,7 +112,9 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, target)
     except OSError as error:
-        raise BadInput(f"{target}: cannot be written ({error.strerror}); give a writable path with room for {len(data)} bytes") from error
+        raise BadInput(
+            f"{target}: cannot be written ({error.strerror}); give a writable path with room for {len(data)} bytes"
+        ) from error
     finally:
         if os.path.exists(beside):
             os.unlink(beside)

@@ -19,16 +19,18 @@ _FLOAT_TYPES = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
 def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     """The `inspect` document of the interface.
 
-    `float_size_bytes` is the size of the float .tflite of the same model where the file's metadata tell it; for files of other programs
-    it is the size with every constant at 32 bits, and `float_size_source` says "computed".
+    `float_size_bytes` is the size of the float .tflite of the same model where the file's metadata tell it; for
+    files of other programs it is the size with every constant at 32 bits, and `float_size_source` says "computed".
 
     Raises:
         BadInput: for a missing or damaged file.
     """
     data = source if isinstance(source, bytes) else fb.read_file(source)
-    model = fb.read(source if isinstance(source, bytes) else source)
+    model = fb.read(source)
     about = metadata.read(model)
-    weights = [_weight(model, op, about) for op in fb.ops(model) if op.name in LINEAR_INPUTS and _constant_weights(model, op)]
+    weights = [
+        _weight(model, op, about) for op in fb.ops(model) if op.name in LINEAR_INPUTS and _constant_weights(model, op)
+    ]
     counted = "float_size_bytes" in about
     float_size = int(about["float_size_bytes"]) if counted else len(data) + _growth(model)
     return {
@@ -45,7 +47,8 @@ def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
 
 
 def float_ops(model: Any) -> tuple[fb.Op, ...]:
-    """Operators that compute in floating point. The conversions at the ends, QUANTIZE and DEQUANTIZE, only change the type."""
+    """Operators that compute in floating point. The conversions at the ends, QUANTIZE and DEQUANTIZE, only change
+    the type."""
     return tuple(
         op
         for op in fb.ops(model)
@@ -54,7 +57,8 @@ def float_ops(model: Any) -> tuple[fb.Op, ...]:
 
 
 def unfolded_batch_norms(model: Any) -> tuple[fb.Op, ...]:
-    """MULs by a constant per channel whose result an ADD or SUB of a constant per channel reads: a batch norm that was not folded."""
+    """MULs by a constant per channel whose result an ADD or SUB of a constant per channel reads: a batch norm that
+    was not folded."""
     added = {
         id(tensor)
         for op in fb.ops(model)
@@ -64,7 +68,9 @@ def unfolded_batch_norms(model: Any) -> tuple[fb.Op, ...]:
     return tuple(
         op
         for op in fb.ops(model)
-        if op.name == "MUL" and any(t is not None and _per_channel(model, t) for t in op.inputs) and id(op.outputs[0]) in added
+        if op.name == "MUL"
+        and any(t is not None and _per_channel(model, t) for t in op.inputs)
+        and id(op.outputs[0]) in added
     )
 
 
@@ -84,7 +90,7 @@ def _weight(model: Any, op: fb.Op, about: Mapping[str, Any]) -> dict[str, Any]:
     floating = kind in _FLOAT_TYPES
     return {
         "tensor": fb.text(tensor.name),
-        "layer": entry.get("layer"),
+        "layer": entry.get("source"),
         "op": op.name,
         "shape": list(fb.shape(tensor)),
         "bits": fb.BITS[kind] if floating else entry.get("bits", fb.BITS[kind]),

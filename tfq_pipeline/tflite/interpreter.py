@@ -28,8 +28,8 @@ def _tensorflow() -> Any:
     return tf.lite
 
 
-# Runtimes by the name that results carry; each module has Interpreter and OpResolverType. tflite-runtime is not among them: it fails in a
-# process that imported tensorflow (see load_check).
+# Runtimes by the name that results carry; each module has Interpreter and OpResolverType. tflite-runtime is not among
+# them: it fails in a process that imported tensorflow (see load_check).
 RUNTIMES: Mapping[str, Callable[[], Any]] = {"litert": _litert, "tensorflow": _tensorflow}
 
 
@@ -53,7 +53,9 @@ class Port:
         if not self.quantized:
             return np.asarray(x, self.dtype)
         bits = 8 * self.dtype.itemsize
-        affine = Affine(bits, np.array([self.scale], np.float32), np.array([self.zero_point], np.int32), None, False, False)
+        affine = Affine(
+            bits, np.array([self.scale], np.float32), np.array([self.zero_point], np.int32), None, False, False
+        )
         return quantize(x, affine).astype(self.dtype)
 
     def to_real(self, q: np.ndarray) -> np.ndarray:
@@ -64,7 +66,8 @@ class Port:
 
 
 class TfliteModel:
-    """A loaded model. Values are real (float32) at both ends unless said; samples run one by one if the batch is fixed."""
+    """A loaded model. Values are real (float32) at both ends unless said; samples run one by one if the batch is
+    fixed."""
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
@@ -74,7 +77,9 @@ class TfliteModel:
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """Shapes without the batch dimension; real values, so float32 for quantized inputs."""
-        return tuple(InputSpec(p.name, p.shape[1:], "float32" if p.quantized else p.dtype.name) for p in self.input_ports)
+        return tuple(
+            InputSpec(p.name, p.shape[1:], "float32" if p.quantized else p.dtype.name) for p in self.input_ports
+        )
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Real outputs [batch, ...] for real inputs [batch, ...]."""
@@ -107,11 +112,15 @@ class TfliteModel:
                 try:
                     self._interpreter.set_tensor(port.index, np.ascontiguousarray(rows))
                 except ValueError as error:
-                    raise BadInput(f"input '{port.name}': {first_line(error)}; the model wants {port.shape} {port.dtype}") from error
+                    raise BadInput(
+                        f"input '{port.name}': {first_line(error)}; the model wants {port.shape} {port.dtype}"
+                    ) from error
             try:
                 self._interpreter.invoke()
             except (RuntimeError, ValueError) as error:
-                raise DeviceFailed(f"the runtime failed while running the model: {first_line(error)}; try another runtime") from error
+                raise DeviceFailed(
+                    f"the runtime failed while running the model: {first_line(error)}; try another runtime"
+                ) from error
             yield tuple(self._interpreter.get_tensor(index)[:used].copy() for index in wanted)
 
 
@@ -143,7 +152,11 @@ def open_model(
     if runtime not in RUNTIMES:
         raise BadInput(f"runtime '{runtime}': not known; give one of {', '.join(RUNTIMES)}")
     module = RUNTIMES[runtime]()
-    options: dict[str, Any] = {"model_content": data, "num_threads": threads, "experimental_preserve_all_tensors": keep_tensors}
+    options: dict[str, Any] = {
+        "model_content": data,
+        "num_threads": threads,
+        "experimental_preserve_all_tensors": keep_tensors,
+    }
     if delegate is not None:
         options["experimental_delegates"] = [_delegate(delegate, threads, runtime)]
     if not default_delegates:
@@ -154,7 +167,9 @@ def open_model(
             interpreter = module.Interpreter(**options)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise DeviceFailed(f"{name}: {runtime} refuses it: {first_line(error)}; try another runtime, or the delegate") from error
+        raise DeviceFailed(
+            f"{name}: {runtime} refuses it: {first_line(error)}; try another runtime, or the delegate"
+        ) from error
     return TfliteModel(interpreter)
 
 
@@ -173,4 +188,6 @@ def first_line(error: Exception) -> str:
 def _port(detail: Mapping[str, Any]) -> Port:
     scale, zero_point = detail["quantization"]
     shape = tuple(int(n) for n in detail["shape"])
-    return Port(int(detail["index"]), str(detail["name"]), shape, np.dtype(detail["dtype"]), float(scale), int(zero_point))
+    return Port(
+        int(detail["index"]), str(detail["name"]), shape, np.dtype(detail["dtype"]), float(scale), int(zero_point)
+    )

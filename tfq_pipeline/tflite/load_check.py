@@ -1,6 +1,7 @@
 """Whether tflite-runtime loads a file, asked in a process of its own.
 
-tflite-runtime 2.14 fails on every model ("vector::reserve") in a process that imported tensorflow before it: the two share symbols.
+tflite-runtime 2.14 fails on every model ("vector::reserve") in a process that imported tensorflow before it: the two
+share symbols.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ _SECONDS = 120
 
 
 def loads_in_tflite_runtime(data: bytes) -> str:
-    """"loads", or the runtime's reason not to."""
+    """ "loads", or the runtime's reason not to."""
     with tempfile.TemporaryDirectory(prefix="tfq-") as folder:
         path = os.path.join(folder, "model.tflite")
         with open(path, "wb") as file:
             file.write(data)
         result = subprocess.run(
-            [sys.executable, "-m", __name__, path], capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL, check=False
+            [sys.executable, "-m", __name__, path],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     if result.returncode == 0:
         return "loads"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tfq_pipeline.annotate.scheme import PREFIX, annotate
@@ -19,7 +20,14 @@ def lower_float(graph: KerasGraph) -> bytes:
     return convert_float(graph.net.build(batch_size=1))
 
 
-def lower(graph: KerasGraph, plan: Plan, inputs: IoType, outputs: IoType, about: Mapping[str, Any]) -> bytes:
+def lower(
+    graph: KerasGraph,
+    plan: Plan,
+    inputs: IoType,
+    outputs: IoType,
+    about: Mapping[str, Any],
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     """The integer .tflite of a plan, batch size 1.
 
     Args:
@@ -27,6 +35,7 @@ def lower(graph: KerasGraph, plan: Plan, inputs: IoType, outputs: IoType, about:
         plan: weights and activations by layer.
         inputs, outputs: "int8" or "float32".
         about: goes into the file's metadata, beside the layer of each operator.
+        sources: name in the user's model of layers that are called something else here.
 
     Raises:
         GateFailed: when the converter refuses the model or changes it in an unknown way.
@@ -36,7 +45,10 @@ def lower(graph: KerasGraph, plan: Plan, inputs: IoType, outputs: IoType, about:
     layers = match_layers(model, linear, PREFIX)
     rewrite_weights(model, linear, plan, layers)
     _name_signature(model, graph)
-    operators = {str(index): {"layer": layer, "bits": plan.weights[layer].bits} for index, layer in layers.items()}
+    operators = {
+        str(index): {"layer": layer, "source": sources.get(layer, layer), "bits": plan.weights[layer].bits}
+        for index, layer in layers.items()
+    }
     metadata.write(model, {**about, "operators": operators})
     return fb.pack(model)
 

@@ -1,7 +1,8 @@
-"""Writes a Plan's weights into a converted file: the integers, scales and biases of every linear operator, per channel, 2 to 8 bits.
+"""Writes a Plan's weights into a converted file: the integers, scales and biases of every linear operator, per
+channel, 2 to 8 bits.
 
-The converter chooses 8-bit weights of its own and has no per-channel Dense below 8 bits. It gives the structure; what is stored is
-what the plan says, to the last integer.
+The converter chooses 8-bit weights of its own and has no per-channel Dense below 8 bits. It gives the structure;
+what is stored is what the plan says, to the last integer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def storage_type(bits: int) -> str:
 def match_layers(model: Any, linear: Iterable[LinearOp], prefix: str) -> dict[int, str]:
     """Which layer each linear operator of the file came from, by operator index.
 
-    The converter names tensors after the layer's scope. Where it merged names, the weights decide: a layer's own lie nearest.
+    The converter names tensors after the layer's scope. Where it merged names, the weights decide: a layer's own lie
+    nearest.
 
     Args:
         model: ModelT as converted.
@@ -55,20 +57,27 @@ def match_layers(model: Any, linear: Iterable[LinearOp], prefix: str) -> dict[in
         weights = op.inputs[position]
         if not fb.is_constant(model, weights):
             continue
-        named = {part for tensor in (weights, *op.outputs) for path in fb.text(tensor.name).split(";") for part in path.split("/")}
+        named = {
+            part
+            for tensor in (weights, *op.outputs)
+            for path in fb.text(tensor.name).split(";")
+            for part in path.split("/")
+        }
         values = _real(model, weights)
         fitting = [layer for layer in candidates if layer.op == op.name and layer.kernel.shape == values.shape]
         by_name = [layer for layer in fitting if prefix + layer.name in named]
         pool = by_name or fitting
         if not pool:
             raise GateFailed(
-                f"operator {op.index} ({op.name}): no layer has weights of shape {values.shape}; the converter changed the model in a way "
-                "that is not known: please report it with the model's summary"
+                f"operator {op.index} ({op.name}): no layer has weights of shape {values.shape}; "
+                "the converter changed the model in an unknown way: please report it with the model's summary"
             )
         found[op.index] = min(pool, key=lambda layer: float(np.abs(layer.kernel - values).sum())).name
     missing = [layer for layer in candidates if layer.name not in found.values()]
     if missing:
-        raise GateFailed(f"layer '{missing[0].name}' ({missing[0].type}): has no operator in the converted file; is its output used?")
+        raise GateFailed(
+            f"layer '{missing[0].name}' ({missing[0].type}): has no operator in the converted file; is its output used?"
+        )
     return found
 
 
@@ -98,7 +107,9 @@ def rewrite_weights(model: Any, linear: Iterable[LinearOp], plan: Plan, layers: 
             bias = _own_tensor(model, op, at_bias)
             scale = bias_scale(float(fb.scales(op.inputs[at_input])[0]), affine)
             fb.set_array(model, bias, "INT32", quantized_bias(layer.bias, scale, layer.channels))
-            _set_scales(bias, np.broadcast_to(scale, layer.channels if affine.axis is not None else 1).astype(np.float32), 0)
+            _set_scales(
+                bias, np.broadcast_to(scale, layer.channels if affine.axis is not None else 1).astype(np.float32), 0
+            )
 
 
 def integers(layer: LinearOp, planned: TensorPlan) -> np.ndarray:

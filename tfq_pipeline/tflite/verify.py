@@ -1,13 +1,13 @@
 """Verification: the file holds what the plan says and computes what the fake-quantized model computes.
 
-Integer operators round once where the fake-quantized model computes in float and rounds after, so each operator may differ by one
-step at a rounding boundary. The stated limit is therefore one step (LSB) for each operator with a scale of its own on the longest way
-through the model; the mean is far below it.
+Integer operators round once where the fake-quantized model computes in float and rounds after, so each operator may
+differ by one step at a rounding boundary. The stated limit is therefore one step (LSB) for each operator with a
+scale of its own on the longest way through the model; the mean is far below it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from tfq_pipeline.tflite.interpreter import RUNTIMES, first_line, open_model
 from tfq_pipeline.tflite.load_check import loads_in_tflite_runtime
 from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS, integers, storage_type
 
-# Operators whose int8 scale TFLite fixes and that stretch small differences; their input is compared instead of their output.
+# Operators whose int8 scale TFLite fixes and that stretch small differences; their input is compared instead of their
+# output.
 _FIXED_SCALE_OPS = ("SOFTMAX", "LOGISTIC", "TANH", "LOG_SOFTMAX")
 
 # Both sides lie on the tensor's grid; float32 keeps their difference that near to a whole number of steps.
@@ -57,29 +58,38 @@ class Verification:
         return asdict(self)
 
 
-def verify(data: bytes, graph: Graph, plan: Plan, fake_quantized: Any, samples: Data, require_integer: bool) -> Verification:
+def verify(
+    data: bytes, graph: Graph, plan: Plan, fake_quantized: Any, samples: Data, require_integer: bool
+) -> Verification:
     """Checks a lowered file.
 
     Args:
         data: the file.
         graph: the folded graph that was lowered.
         plan: its plan.
-        fake_quantized: callable from a batch of inputs to the outputs of the fake-quantized model, before any operator with a fixed scale.
+        fake_quantized: callable from a batch of inputs to the outputs of the fake-quantized model, before any
+            operator with a fixed scale.
         samples: inputs to compare on.
         require_integer: one float operator is a failure.
 
     Raises:
-        GateFailed: for batch norm left over, float operators in an integer file, weights other than planned, a difference above the
-            limit, or a file that no runtime loads.
+        GateFailed: for batch norm left over, float operators in an integer file, weights other than planned, a
+            difference above the limit, or a file that no runtime loads.
     """
     model = fb.read(data)
     check_weights(model, graph.linear_ops(), plan)
     norms, floats = unfolded_batch_norms(model), float_ops(model)
     if norms:
-        raise GateFailed(f"operator {norms[0].index} (MUL): a batch normalization was not folded; put fold_batch_norm first in the recipe")
+        raise GateFailed(
+            f"operator {norms[0].index} (MUL): a batch normalization was not folded; "
+            "put fold_batch_norm first in the recipe"
+        )
     if floats and require_integer:
         names = ", ".join(sorted({op.name for op in floats}))
-        raise GateFailed(f"{len(floats)} operators stay float ({names}); the first is operator {floats[0].index}; 'tfq inspect' lists them")
+        raise GateFailed(
+            f"{len(floats)} operators stay float ({names}), the first is operator {floats[0].index}; "
+            "replace the layers they come from, or convert with a rule that skips them"
+        )
     runtimes = {**{name: _loads(data, name) for name in RUNTIMES}, "tflite_runtime": loads_in_tflite_runtime(data)}
     if runtimes["litert"] != "loads":
         raise GateFailed(f"the file does not load in litert: {runtimes['litert']}")
@@ -88,7 +98,9 @@ def verify(data: bytes, graph: Graph, plan: Plan, fake_quantized: Any, samples: 
     worst, total, count, agree, seen = 0.0, 0.0, 0, 0, 0
     runner = open_model(data, keep_tensors=True, default_delegates=False)
     for batch in samples:
-        raw = runner.run_raw([p.to_file(x) for p, x in zip(runner.input_ports, batch.inputs, strict=True)], [i for i, _ in tensors])
+        raw = runner.run_raw(
+            [p.to_file(x) for p, x in zip(runner.input_ports, batch.inputs, strict=True)], [i for i, _ in tensors]
+        )
         reference = fake_quantized(batch.inputs)
         for value, expected, (_, tensor) in zip(raw, reference, tensors, strict=True):
             scale = float(fb.scales(tensor)[0]) if fb.scales(tensor).size else 0.0
@@ -100,12 +112,19 @@ def verify(data: bytes, graph: Graph, plan: Plan, fake_quantized: Any, samples: 
         seen += len(batch)
         agree += _argmax_agreement(raw[0], reference[0])
     result = Verification(
-        seen, round(worst, 3), round(total / max(count, 1), 5), limit, agree / max(seen, 1), len(floats), len(norms), runtimes
+        seen,
+        round(worst, 3),
+        round(total / max(count, 1), 5),
+        limit,
+        agree / max(seen, 1),
+        len(floats),
+        len(norms),
+        runtimes,
     )
     if worst > limit + _GRID_NOISE:
         raise GateFailed(
-            f"the file differs from the fake-quantized model by {worst:.1f} steps, at most {limit} are explained by rounding; "
-            "'tfq debug' shows the first layer that differs"
+            f"the file differs from the fake-quantized model by {worst:.1f} steps, where rounding explains {limit}; "
+            "please report it with the model: the runtime and the plan disagree"
         )
     return result
 
@@ -128,7 +147,9 @@ def check_weights(model: Any, linear: Sequence[LinearOp], plan: Plan) -> None:
         tensor = op.inputs[LINEAR_INPUTS[op.name][0]]
         wanted = integers(by_name[entry["layer"]], planned)
         if fb.type_name(tensor) != storage_type(planned.bits) or not np.array_equal(fb.array(model, tensor), wanted):
-            raise GateFailed(f"layer '{entry['layer']}': the file's weights are not the plan's {planned.bits}-bit integers")
+            raise GateFailed(
+                f"layer '{entry['layer']}': the file's weights are not the plan's {planned.bits}-bit integers"
+            )
         if not np.array_equal(fb.scales(tensor), planned.affine.scale):
             raise GateFailed(f"layer '{entry['layer']}': the file's weight scales are not the plan's")
 
@@ -151,7 +172,11 @@ def longest_path(model: Any) -> int:
     depth: dict[int, int] = {}
     for op in fb.ops(model):
         reads = max((depth.get(id(t), 0) for t in op.inputs if t is not None), default=0)
-        own = not all(np.array_equal(fb.scales(t), fb.scales(op.inputs[0])) for t in op.outputs) if op.inputs and op.inputs[0] else True
+        own = (
+            not all(np.array_equal(fb.scales(t), fb.scales(op.inputs[0])) for t in op.outputs)
+            if op.inputs and op.inputs[0]
+            else True
+        )
         for tensor in op.outputs:
             depth[id(tensor)] = reads + int(own)
     return max(depth.values(), default=1)

@@ -1,6 +1,7 @@
 """Quantization-aware training with the straight-through estimator (Jacob et al. 2018, section 3), through TFMOT.
 
-It starts from a plan and ends in one. Batch norm is folded before, so that training sees the weights that inference will see.
+It starts from a plan and ends in one. Batch norm is folded before, so that training sees the weights that inference
+will see.
 """
 
 from __future__ import annotations
@@ -90,8 +91,15 @@ def qat(
         raise BadInput(f"training data {data.name}: found {found}; QAT needs labelled samples, give --train")
     classes = first.labels.dtype.kind in "iu"
     steps = None if used.samples is None else -(-used.samples // options.batch_size) * options.epochs
-    rate: Any = options.learning_rate if steps is None else tf_keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
-    optimizers = {"adam": lambda: tf_keras.optimizers.Adam(rate), "sgd": lambda: tf_keras.optimizers.SGD(rate, momentum=0.9)}
+    rate: Any = (
+        options.learning_rate
+        if steps is None
+        else tf_keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
+    )
+    optimizers = {
+        "adam": lambda: tf_keras.optimizers.Adam(rate),
+        "sgd": lambda: tf_keras.optimizers.SGD(rate, momentum=0.9),
+    }
     model.compile(
         optimizer=optimizers[options.optimizer](),
         loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True) if classes else "mse",
@@ -123,8 +131,13 @@ def qat(
         callbacks=[tf_keras.callbacks.LambdaCallback(on_train_batch_end=count), tf_keras.callbacks.TerminateOnNaN()],
     ).history
     if not np.isfinite(history["loss"]).all():
-        raise BadInput(f"training on {data.name}: the loss became NaN; lower learning_rate (now {options.learning_rate:g}) in the recipe")
-    return Trained(*_extract(model, graph, plan), {name: [float(v) for v in values] for name, values in history.items()})
+        raise BadInput(
+            f"training on {data.name}: the loss became NaN; "
+            f"lower learning_rate (now {options.learning_rate:g}) in the recipe"
+        )
+    return Trained(
+        *_extract(model, graph, plan), {name: [float(v) for v in values] for name, values in history.items()}
+    )
 
 
 def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Plan]:
@@ -154,7 +167,11 @@ def _trained_ranges(model: Any, graph: KerasGraph, plan: Plan) -> dict[str, Tens
     fixed = {t.name for t in graph.tensors() if t.fixed is not None}
     found: dict[str, tuple[float, float]] = {}
     for layer in model.layers:
-        limits = {w.name.split(":")[0].rsplit("_", 1)[-1]: float(w.numpy()) for w in layer.non_trainable_weights if w.shape.rank == 0 and w.dtype.is_floating}
+        limits = {
+            w.name.split(":")[0].rsplit("_", 1)[-1]: float(w.numpy())
+            for w in layer.non_trainable_weights
+            if w.shape.rank == 0 and w.dtype.is_floating
+        }
         name = layer.name.removeprefix(PREFIX).removesuffix("_quantize")
         if {"min", "max"} <= set(limits) and name in plan.activations and name not in fixed:
             found[name] = (limits["min"], limits["max"])
@@ -162,7 +179,7 @@ def _trained_ranges(model: Any, graph: KerasGraph, plan: Plan) -> dict[str, Tens
         known = [found[name] for name in group if name in found]
         if known:
             union = (min(low for low, _ in known), max(high for _, high in known))
-            found.update({name: union for name in group})
+            found.update(dict.fromkeys(group, union))
     updates = {}
     for name, (low, high) in found.items():
         old = plan.activations[name]

@@ -19,14 +19,22 @@ layers = tf_keras.layers
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize(("kind", "shape"), [("Conv2D", (3, 3, 4, 6)), ("DepthwiseConv2D", (3, 3, 4, 2)), ("Dense", (7, 5))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("Conv2D", (3, 3, 4, 6)), ("DepthwiseConv2D", (3, 3, 4, 2)), ("Dense", (7, 5))]
+)
 def test_weights_land_on_the_planned_grid(bits, kind, shape):
     w = np.random.default_rng(bits).normal(size=shape).astype(np.float32)
     kept = channel_axes(len(shape), kind)
     got = SymmetricWeights(bits, kept)(tf.constant(w), True, {}).numpy()
     rows = np.moveaxis(w, kept, range(len(kept))).reshape(int(np.prod([shape[a] for a in kept])), -1)
     affine = from_range(*weight_range(rows, 0), bits, symmetric=True, narrow=True, axis=0)
-    want = np.moveaxis(fake_quantize(rows, affine).reshape([*(shape[a] for a in kept), *(n for a, n in enumerate(shape) if a not in kept)]), range(len(kept)), kept)
+    want = np.moveaxis(
+        fake_quantize(rows, affine).reshape(
+            [*(shape[a] for a in kept), *(n for a, n in enumerate(shape) if a not in kept)]
+        ),
+        range(len(kept)),
+        kept,
+    )
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
@@ -70,7 +78,9 @@ def test_the_whole_model_equals_a_layer_by_layer_computation():
     data = images(32, size=6)
     data = type(data)("two", lambda: iter([type(b)((b.inputs[0][..., :2],)) for b in images(32, size=6)]), 32)
     plan = quantize(
-        graph, calibrate(graph, data, "minmax", 32), lambda *_: LayerRequest(Request(4, True, "channel"), Request(8, False))
+        graph,
+        calibrate(graph, data, "minmax", 32),
+        lambda *_: LayerRequest(Request(4, True, "channel"), Request(8, False)),
     )
     x = next(iter(data)).inputs[0]
     kernel, dense = graph.linear_ops()
@@ -94,5 +104,5 @@ def test_a_plan_that_leaves_a_layer_out_is_refused():
 
 
 def test_batch_norm_left_in_is_refused():
-    with pytest.raises(BadInput, match="'stem_bn'.*not folded"):
+    with pytest.raises(BadInput, match=r"'stem_bn'.*not folded"):
         annotate(KerasGraph.from_model(mixed_net()), Plan())

@@ -1,4 +1,5 @@
-"""The Keras backend of Graph: folds keep outputs, weights read in TFLite's layout, scales are told as TFLite has them."""
+"""The Keras backend of Graph: folds keep outputs, weights read in TFLite's layout, scales are told as TFLite has
+them."""
 
 import numpy as np
 import pytest

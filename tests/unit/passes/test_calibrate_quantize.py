@@ -48,7 +48,7 @@ def test_groups_merge_through_common_members():
 def test_moving_average_moves_toward_later_batches(graph):
     batches = [Batch((np.full((4, 12, 12, 3), value, np.float32),)) for value in (1.0, 3.0)]
     data = Data("steps", lambda: iter(batches), 8)
-    low, high = calibrate(graph, data, "moving_average", 8, {"decay": 0.75}).ranges["image"]
+    _, high = calibrate(graph, data, "moving_average", 8, {"decay": 0.75}).ranges["image"]
     assert high == pytest.approx(0.75 * 1.0 + 0.25 * 3.0)
 
 
@@ -88,7 +88,7 @@ def test_a_skipped_layer_stays_float_with_the_reason(graph):
 def test_batch_norm_left_in_is_named():
     graph = KerasGraph.from_model(mixed_net())
     found = calibrate(graph, images(), "minmax", 10)
-    with pytest.raises(BadInput, match="'stem_bn'.*fold_batch_norm"):
+    with pytest.raises(BadInput, match=r"'stem_bn'.*fold_batch_norm"):
         quantize(graph, found, lambda *_: EIGHT)
 
 

@@ -1,6 +1,5 @@
 """Lowered files: integers as planned, integer only, equal to the fake-quantized model, damaged files refused."""
 
-
 import numpy as np
 import pytest
 import tf_keras
@@ -149,7 +148,11 @@ def op_layer(op, scalars=None, **arguments):
             (op_layer("subtract", {"0": 1.0}), "SUB", False),
             (op_layer("max", axis=[1, 2], keepdims=True), "REDUCE_MAX", False),
             (op_layer("transpose", axes=[0, 2, 1, 3]), "TRANSPOSE", False),
-            (op_layer("get_item", key=[{"slice": [None, None, None]}, {"slice": [1, 5, None]}]), "STRIDED_SLICE", False),
+            (
+                op_layer("get_item", key=[{"slice": [None, None, None]}, {"slice": [1, 5, None]}]),
+                "STRIDED_SLICE",
+                False,
+            ),
         ]
     ],
 )

@@ -20,7 +20,9 @@ def start():
     graph = KerasGraph.from_model(mixed_net()).fold_batch_norm()
     data = images(320, batch=64)
     plan = quantize(
-        graph, calibrate(graph, data, "minmax", 320), lambda *_: LayerRequest(Request(4, True, "channel"), Request(8, False))
+        graph,
+        calibrate(graph, data, "minmax", 320),
+        lambda *_: LayerRequest(Request(4, True, "channel"), Request(8, False)),
     )
     return graph, plan, data
 
@@ -48,7 +50,9 @@ def test_training_lowers_the_loss_and_raises_held_out_accuracy(start, trained):
 def test_the_trained_plan_lowers_to_a_file_that_equals_the_trained_model(trained):
     data = images(100, seed=5)
     file = lower(trained.graph, trained.plan, "int8", "int8", {})
-    result = verify(file, trained.graph, trained.plan, fake_quantized(trained.graph, trained.plan), data, require_integer=True)
+    result = verify(
+        file, trained.graph, trained.plan, fake_quantized(trained.graph, trained.plan), data, require_integer=True
+    )
     assert result.argmax_agreement >= 0.98
 
 

@@ -1,0 +1,301 @@
+"""A recipe from start to end: the story on one page.
+
+Model file to float graph, passes in the recipe's order, lowering, verification, metrics. Each pass is a function
+from `State` to `State`, listed in `PASSES`; the state is data, so that every step can be looked at and resumed from.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tfq_pipeline import importers, readers
+from tfq_pipeline import recipe as recipes
+from tfq_pipeline.data import Data, InputSpec
+from tfq_pipeline.errors import BadInput
+from tfq_pipeline.evaluation import measure
+from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.passes.calibrate import Calibration, calibrate
+from tfq_pipeline.passes.quantize import LayerRequest, Request
+from tfq_pipeline.passes.quantize import quantize as plan_layers
+from tfq_pipeline.plan import Plan
+from tfq_pipeline.tflite import flatbuffer as fb
+from tfq_pipeline.tflite.inspect import inspect
+from tfq_pipeline.tflite.interpreter import open_model
+from tfq_pipeline.tflite.lower import lower, lower_float
+from tfq_pipeline.tflite.verify import verify
+
+Progress = Callable[[str, int, int | None], None]
+DataLike = str | Data | Any
+
+_VERIFIED_SAMPLES = 256
+
+
+def _silent(step: str, done: int, of: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """The data of a run; each may be missing, and a pass that needs a missing one says so."""
+
+    calibration: Data | None
+    train: Data | None
+    test: Data | None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What passes hand on.
+
+    Attributes:
+        graph: the float model, changed by passes that change weights.
+        sources: data.
+        seed: of everything random.
+        about: what the file's metadata say of the run.
+        layer_names: name in the user's model of each layer.
+        progress: told pass name, done and total.
+        calibration: activation ranges, once known.
+        plan: the decision, once made.
+        data: the .tflite, once lowered.
+        report: one entry a pass, for the document.
+    """
+
+    graph: KerasGraph
+    sources: Sources
+    seed: int
+    about: Mapping[str, Any]
+    layer_names: Mapping[str, str]
+    progress: Progress = _silent
+    calibration: Calibration | None = None
+    plan: Plan | None = None
+    data: bytes | None = None
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    report: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A quantized model and how it came about.
+
+    Attributes:
+        data: the .tflite.
+        float_data: the float .tflite of the same model.
+        plan: what was decided for each tensor.
+        graph: the folded graph with the weights that the plan belongs to.
+        document: the `quantize` document of the interface.
+    """
+
+    data: bytes
+    float_data: bytes
+    plan: Plan
+    graph: KerasGraph
+    document: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of the float and the quantized model and the drop in points; empty without labelled data."""
+        metrics: dict[str, Any] = self.document.get("metrics", {})
+        return metrics
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the .tflite; it appears whole or not at all."""
+        fb.write_file(path, self.data)
+        self.document["output"] = os.fspath(path)
+
+
+def quantize(
+    model: Any,
+    recipe: str | os.PathLike[str] | recipes.Recipe,
+    calibration: DataLike | None = None,
+    data: DataLike | None = None,
+    train: DataLike | None = None,
+    seed: int = 0,
+    progress: Progress = _silent,
+) -> Result:
+    """Runs a recipe on a model.
+
+    Args:
+        model: path of a Keras or SavedModel file, or a Keras model.
+        recipe: name of a built-in recipe, path of a recipe file, or a loaded recipe.
+        calibration: samples to calibrate with; training data without labels where it is not given.
+        data: labelled data to measure on; the name of a built-in data set brings all three.
+        train: labelled data to train on.
+        seed: of shuffling and initial values.
+        progress: told pass name, done and total.
+
+    Raises:
+        BadInput: for a model, recipe or data that cannot be used, or data that the recipe needs and was not given.
+        GateFailed: when the verification of the result fails.
+    """
+    chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    imported = importers.load(model)
+    sources = _sources(imported.input_specs, calibration, data, train)
+    for config in chosen.passes:
+        _check_sources(chosen.name, config.kind, sources)
+    graph = KerasGraph.from_model(imported.model)
+    float_data = lower_float(graph.fold_batch_norm())
+    about = {
+        "recipe": chosen.name,
+        "model": imported.source,
+        "float_size_bytes": len(float_data),
+        "seed": seed,
+    }
+    state = State(graph, sources, seed, about, imported.layer_names, progress)
+    for config in chosen.passes:
+        started = time.perf_counter()
+        state, entry = PASSES[config.kind](state, config)
+        seconds = round(time.perf_counter() - started, 3)
+        state = replace(state, report=(*state.report, {"name": config.kind, "seconds": seconds, **entry}))
+    if state.data is None or state.plan is None:
+        raise BadInput(
+            f"recipe {chosen.name}: has no pass 'convert'; end it with '- convert: {{inputs: int8, outputs: int8}}'"
+        )
+    document: dict[str, Any] = {
+        "output": None,
+        "model": imported.source,
+        "recipe": chosen.name,
+        "seed": seed,
+        "passes": list(state.report),
+        "inspect": inspect(state.data),
+        "verification": dict(state.verification),
+        "data": {name: part.provenance for name, part in vars(sources).items() if part is not None},
+    }
+    if sources.test is not None:
+        document["metrics"] = _metrics(graph, state.data, sources.test, progress)
+    return Result(state.data, float_data, state.plan, state.graph, document)
+
+
+def _sources(
+    inputs: tuple[InputSpec, ...], calibration: DataLike | None, data: DataLike | None, train: DataLike | None
+) -> Sources:
+    if isinstance(data, str) and readers.is_builtin(data):
+        calibration, train = calibration or data, train or data
+
+    def opened(source: DataLike | None, split: readers.Split, labels: bool) -> Data | None:
+        if source is None or isinstance(source, Data):
+            return source
+        return readers.open_data(source, inputs, split, labels)
+
+    labelled = opened(train, "train", True)
+    return Sources(opened(calibration, "calibration", False) or labelled, labelled, opened(data, "test", True))
+
+
+# What a pass reads: attribute of Sources, the flag that gives it, and what it is for.
+_NEEDS: Mapping[str, tuple[str, str, str]] = {
+    "calibrate": ("calibration", "--calibration", "samples to calibrate with"),
+    "qat": ("train", "--train", "labelled data to train on"),
+}
+
+
+def _check_sources(recipe: str, kind: str, sources: Sources) -> None:
+    if kind in _NEEDS:
+        attribute, flag, purpose = _NEEDS[kind]
+        if getattr(sources, attribute) is None:
+            raise BadInput(
+                f"recipe {recipe}: its pass '{kind}' needs {purpose}; give {flag}, or --data with a built-in data set"
+            )
+
+
+def _fold_batch_norm(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    folded = state.graph.fold_batch_norm()
+    return replace(state, graph=folded), {"folded": len(state.graph.batch_norms())}
+
+
+def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    assert state.sources.calibration is not None
+    options = {} if config.method == "minmax" or config.decay is None else {"decay": config.decay}
+    found = calibrate(
+        state.graph,
+        state.sources.calibration,
+        config.method,
+        config.samples,
+        options,
+        lambda done, of: state.progress("calibrate", done, of),
+    )
+    return replace(state, calibration=found), {
+        "method": config.method,
+        "samples": found.samples,
+        "tensors": len(found.ranges),
+    }
+
+
+def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    if state.calibration is None:
+        raise BadInput("recipe: 'quantize' needs activation ranges; put 'calibrate' before it")
+
+    def request(name: str, kind: str, op: str | None) -> LayerRequest:
+        weights, activations = recipes.spec_for(config, name, kind, op)
+        return LayerRequest(
+            None if weights is None else Request(weights.bits, weights.symmetric, weights.granularity),
+            None if activations is None else Request(activations.bits, activations.symmetric),
+        )
+
+    plan = plan_layers(state.graph, state.calibration, request)
+    bits: dict[str, int] = {}
+    for tensor in plan.weights.values():
+        bits[str(tensor.bits)] = bits.get(str(tensor.bits), 0) + 1
+    return replace(state, plan=plan), {"layers_by_bits": bits}
+
+
+def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    from tfq_pipeline.train.qat import Training, qat
+
+    if state.plan is None:
+        raise BadInput("recipe: 'qat' trains a plan; put 'quantize' before it")
+    assert state.sources.train is not None
+    options = Training(
+        config.epochs,
+        config.batch_size,
+        config.learning_rate,
+        config.optimizer,
+        config.momentum,
+        config.samples,
+        state.seed,
+    )
+    trained = qat(
+        state.graph, state.plan, state.sources.train, options, lambda done, of: state.progress("qat", done, of)
+    )
+    return replace(state, graph=trained.graph, plan=trained.plan), {"history": trained.history}
+
+
+def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    from tfq_pipeline.annotate.scheme import fake_quantized
+
+    if state.plan is None:
+        raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
+    data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, state.layer_names)
+    samples = state.sources.calibration or state.sources.test
+    assert samples is not None
+    started = time.perf_counter()
+    checked = verify(
+        data,
+        state.graph,
+        state.plan,
+        fake_quantized(state.graph, state.plan),
+        samples.take(_VERIFIED_SAMPLES),
+        require_integer=not state.plan.reasons,
+    )
+    entry = {"bytes": len(data), "verify_seconds": round(time.perf_counter() - started, 3)}
+    return replace(state, data=data, verification=checked.document()), entry
+
+
+PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
+    "fold_batch_norm": _fold_batch_norm,
+    "calibrate": _calibrate,
+    "quantize": _quantize,
+    "qat": _qat,
+    "convert": _convert,
+}
+
+
+def _metrics(graph: KerasGraph, data: bytes, test: Data, progress: Progress) -> dict[str, Any]:
+    before = measure(graph.run, test, lambda done, of: progress("evaluate float", done, of))
+    after = measure(open_model(data).run, test, lambda done, of: progress("evaluate quantized", done, of))
+    document: dict[str, Any] = {"float": before, "quantized": after}
+    if "accuracy" in before:
+        document["accuracy_drop"] = round((before["accuracy"] - after["accuracy"]) * 100, 4)
+    return document
