@@ -42,6 +42,15 @@ static inline int32_t TiesAwayBegin(Rounding rounding, int32_t channels) {
   return rounding == Rounding::kDoubleByEights ? channels / 8 * 8 : channels;
 }
 
+// The forms that a vector stage has; kAway rounds channels before TiesAwayBegin() upward.
+enum class RoundingForm { kSingle, kUpward, kAway };
+
+// What the channels before `channel_end` of `channels` need.
+static inline RoundingForm FormOf(Rounding rounding, int32_t channels, int32_t channel_end) {
+  if (rounding == Rounding::kSingle) return RoundingForm::kSingle;
+  return TiesAwayBegin(rounding, channels) < channel_end ? RoundingForm::kAway : RoundingForm::kUpward;
+}
+
 static inline int8_t ApplyOutputStage(int32_t sum, int32_t multiplier, int32_t shift, bool ties_away,
                                       const OutputStage& stage) {
   const int32_t scaled = stage.rounding == Rounding::kSingle

@@ -78,12 +78,20 @@ inline const int8_t* SecondRow(const int8_t* const* rows, int32_t pair, int32_t 
   return rows[2 * pair + 1 < taps ? 2 * pair + 1 : 2 * pair];
 }
 
-template <int kPixels, bool single_rounding>
-void RunBlock32(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
-                int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
-  const int32_t ties_away_begin = TiesAwayBegin(stage.rounding, shape.channels);
-  const int32_t* bias = reinterpret_cast<const int32_t*>(block);
-  const uint8_t* weights = block + ChannelSectionBytes(32);
+// A block of channels, the same for every pixel.
+struct Block {
+  const uint8_t* packed;
+  int32_t begin;
+  int32_t valid;            // below the width only when there are fewer than eight channels
+  const ScaleAvx2* scales;  // one for every eight channels
+};
+
+template <int kPixels, bool some_ties_away>
+void RunPixels32(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int8_t* out,
+                 ptrdiff_t out_stride, const OutputStage& stage) {
+  const int32_t begin = block.begin;
+  const int32_t* bias = reinterpret_cast<const int32_t*>(block.packed);
+  const uint8_t* weights = block.packed + ChannelSectionBytes(32);
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i offset = _mm256_set1_epi8(kWeightOffset);
   const __m256i flip = _mm256_set1_epi8(-128);
@@ -126,17 +134,14 @@ void RunBlock32(const DepthwiseShape& shape, const uint8_t* block, const int8_t*
       }
     }
   }
-  for (int half = 0; half < 2; ++half) {
-    const int32_t* multiplier = bias + 32 + 16 * half;
-    const int32_t channel = begin + 16 * half;
-    const ScaleAvx2 scales[2] = {LoadScaleAvx2(multiplier, multiplier + 32, channel, ties_away_begin),
-                                 LoadScaleAvx2(multiplier + 8, multiplier + 40, channel + 8, ties_away_begin)};
+  TFQ_UNROLL
+  for (int p = 0; p < kPixels; ++p) {
+    __m256i outputs[4];
     TFQ_UNROLL
-    for (int p = 0; p < kPixels; ++p) {
-      const __m256i low = ApplyOutputStageAvx2<single_rounding>(wide[p][2 * half], scales[0], stage);
-      const __m256i high = ApplyOutputStageAvx2<single_rounding>(wide[p][2 * half + 1], scales[1], stage);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + p * out_stride + channel), NarrowAvx2(low, high));
-    }
+    for (int v = 0; v < 4; ++v) outputs[v] = ApplyOutputStageAvx2<some_ties_away>(wide[p][v], block.scales[v], stage);
+    __m128i* to = reinterpret_cast<__m128i*>(out + p * out_stride + begin);
+    _mm_storeu_si128(to, NarrowAvx2(outputs[0], outputs[1]));
+    _mm_storeu_si128(to + 1, NarrowAvx2(outputs[2], outputs[3]));
   }
 }
 
@@ -149,14 +154,14 @@ inline __m128i LoadChannels(const int8_t* from, int32_t valid) {
   return _mm_cvtsi64_si128(part);
 }
 
-// Blocks of 16 and of 8 channels; `valid` is below the width only when there are fewer than eight channels.
-template <int kWidth, int kPixels, bool single_rounding>
-void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
-              int32_t valid, int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
+// Blocks of 16 and of 8 channels.
+template <int kWidth, int kPixels, bool some_ties_away>
+void RunPixelsNarrow(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int8_t* out,
+                     ptrdiff_t out_stride, const OutputStage& stage) {
   constexpr int kVectors = kWidth / 8;
-  const int32_t ties_away_begin = TiesAwayBegin(stage.rounding, shape.channels);
-  const int32_t* bias = reinterpret_cast<const int32_t*>(block);
-  const uint8_t* weights = block + ChannelSectionBytes(kWidth);
+  const int32_t begin = block.begin, valid = block.valid;
+  const int32_t* bias = reinterpret_cast<const int32_t*>(block.packed);
+  const uint8_t* weights = block.packed + ChannelSectionBytes(kWidth);
   const __m128i nibble = _mm_set1_epi8(15);
   const __m128i offset = _mm_set1_epi8(kWeightOffset);
   const __m128i flip = _mm_set1_epi8(-128);
@@ -212,9 +217,7 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
     __m256i outputs[2];
     TFQ_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const ScaleAvx2 scale =
-          LoadScaleAvx2(bias + kWidth + 8 * v, bias + 2 * kWidth + 8 * v, begin + 8 * v, ties_away_begin);
-      outputs[v] = ApplyOutputStageAvx2<single_rounding>(wide[p][v], scale, stage);
+      outputs[v] = ApplyOutputStageAvx2<some_ties_away>(wide[p][v], block.scales[v], stage);
     }
     const __m128i bytes = NarrowAvx2(outputs[0], outputs[kVectors - 1]);
     int8_t* to = out + p * out_stride + begin;
@@ -229,41 +232,57 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
   }
 }
 
-template <int kPixels, bool single_rounding>
-void RunPixels(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int8_t* out,
-               ptrdiff_t out_stride, const OutputStage& stage) {
-  switch (BlockWidth(shape.channels)) {
-    case 32:
-      return RunBlock32<kPixels, single_rounding>(shape, block, rows, begin, out, out_stride, stage);
-    case 16:
-      return RunBlock<16, kPixels, single_rounding>(shape, block, rows, begin, 16, out, out_stride, stage);
-    default:
-      return RunBlock<8, kPixels, single_rounding>(shape, block, rows, begin, shape.channels, out, out_stride, stage);
+template <int kWidth, int kPixels, bool some_ties_away>
+inline void RunPixels(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int8_t* out,
+                      ptrdiff_t out_stride, const OutputStage& stage) {
+  if constexpr (kWidth == 32) {
+    RunPixels32<kPixels, some_ties_away>(shape, block, rows, out, out_stride, stage);
+  } else {
+    RunPixelsNarrow<kWidth, kPixels, some_ties_away>(shape, block, rows, out, out_stride, stage);
   }
 }
 
-template <bool single_rounding>
-void RunRounded(const DepthwiseShape& shape, const DepthwiseTile& tile) {
-  const int32_t width = BlockWidth(shape.channels);
-  const int32_t blocks = ChannelBlockCount(shape.channels, width);
-  const uint8_t* block = static_cast<const uint8_t*>(tile.packed);
-  for (int32_t b = 0; b < blocks; ++b, block += BlockBytes(shape)) {
-    const int32_t begin = ChannelBlockBegin(shape.channels, width, b);
-    const int8_t* const* rows = tile.rows;
-    int8_t* out = tile.out;
-    int32_t p = 0;
-    for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
-      RunPixels<2, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+template <int kWidth, bool some_ties_away>
+void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Block& block) {
+  const int8_t* const* rows = tile.rows;
+  int8_t* out = tile.out;
+  int32_t p = 0;
+  for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
+    RunPixels<kWidth, 2, some_ties_away>(shape, block, rows, out, tile.out_stride, tile.stage);
+  }
+  if (p < tile.pixels) RunPixels<kWidth, 1, some_ties_away>(shape, block, rows, out, tile.out_stride, tile.stage);
+}
+
+template <int kWidth>
+void RunWidth(const DepthwiseShape& shape, const DepthwiseTile& tile) {
+  const int32_t channels = shape.channels;
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, channels);
+  const uint8_t* packed = static_cast<const uint8_t*>(tile.packed);
+  for (int32_t b = 0; b < ChannelBlockCount(channels, kWidth); ++b, packed += BlockBytes(shape)) {
+    const int32_t begin = ChannelBlockBegin(channels, kWidth, b);
+    const int32_t* multiplier = reinterpret_cast<const int32_t*>(packed) + kWidth;
+    const int32_t* shift = multiplier + kWidth;
+    ScaleAvx2 scales[kWidth / 8];
+    for (int v = 0; v < kWidth / 8; ++v) {
+      scales[v] = MakeScaleAvx2(multiplier + 8 * v, shift + 8 * v, begin + 8 * v, ties_away_begin, tile.stage);
     }
-    if (p < tile.pixels) RunPixels<1, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+    const Block block{packed, begin, channels < kWidth ? channels : kWidth, scales};
+    if (FormOf(tile.stage.rounding, channels, begin + block.valid) == RoundingForm::kAway) {
+      RunBlock<kWidth, true>(shape, tile, block);
+    } else {
+      RunBlock<kWidth, false>(shape, tile, block);
+    }
   }
 }
 
 void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
-  if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<true>(shape, tile);
-  } else {
-    RunRounded<false>(shape, tile);
+  switch (BlockWidth(shape.channels)) {
+    case 32:
+      return RunWidth<32>(shape, tile);
+    case 16:
+      return RunWidth<16>(shape, tile);
+    default:
+      return RunWidth<8>(shape, tile);
   }
 }
 

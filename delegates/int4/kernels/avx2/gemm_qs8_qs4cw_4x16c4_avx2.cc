@@ -173,7 +173,7 @@ Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, const ui
   return sums;
 }
 
-template <int kRows, bool single_rounding>
+template <int kRows, bool some_ties_away>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
   int32_t corrections[kRows];
   TFQ_UNROLL
@@ -189,8 +189,8 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
   for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
     const Sums<kRows> sums = SumBlock<kRows>(shape, tile.rows, block + ChannelSectionBytes(kNr));
     const int32_t* bias = reinterpret_cast<const int32_t*>(block);
-    const ScaleAvx2 scales[2] = {LoadScaleAvx2(bias + kNr, bias + 2 * kNr, n, ties_away_begin),
-                                 LoadScaleAvx2(bias + kNr + 8, bias + 2 * kNr + 8, n + 8, ties_away_begin)};
+    const ScaleAvx2 scales[2] = {MakeScaleAvx2(bias + kNr, bias + 2 * kNr, n, ties_away_begin, tile.stage),
+                                 MakeScaleAvx2(bias + kNr + 8, bias + 2 * kNr + 8, n + 8, ties_away_begin, tile.stage)};
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
       if (m >= tile.m) break;
@@ -200,7 +200,7 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
         const __m256i constant = _mm256_sub_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(bias + 8 * v)),
                                                   _mm256_set1_epi32(corrections[m]));
         outputs[v] =
-            ApplyOutputStageAvx2<single_rounding>(_mm256_add_epi32(sums.wide[m][v], constant), scales[v], tile.stage);
+            ApplyOutputStageAvx2<some_ties_away>(_mm256_add_epi32(sums.wide[m][v], constant), scales[v], tile.stage);
       }
       const __m128i bytes = NarrowAvx2(outputs[0], outputs[1]);
       int8_t* to = out + m * tile.out_stride;
@@ -217,7 +217,7 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
 
 template <int kRows>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
-  if (tile.stage.rounding == Rounding::kSingle) {
+  if (FormOf(tile.stage.rounding, shape.n, tile.n_end) == RoundingForm::kAway) {
     RunRows<kRows, true>(shape, tile);
   } else {
     RunRows<kRows, false>(shape, tile);

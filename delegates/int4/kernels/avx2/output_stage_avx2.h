@@ -1,4 +1,8 @@
 // The vector form of output_stage.h for AVX2: eight channels at a time, equal to the scalar form bit for bit.
+//
+// Each rounding becomes one 64-bit addition and one shift. That holds for the double rounding with ties upward too,
+// since floor((floor((p + 2^30) / 2^31) + 2^(r-1)) / 2^r) = floor((p + 2^30 + 2^(r+30)) / 2^(r+31)). Ties away from
+// zero take one unit of the first rounding's result, 2^31 here, off the numbers that it made negative.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_
 #define TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_
 
@@ -6,72 +10,75 @@
 
 #include <cstdint>
 
-#include "delegates/int4/kernels/registry.h"
+#include "delegates/int4/kernels/output_stage.h"
 
 namespace tfq::int4 {
 
-// What the stage takes of eight channels.
+// What the stage takes of eight channels; "odd" belongs to the odd lanes, moved to the even ones.
 struct ScaleAvx2 {
-  __m256i multiplier;
-  __m256i shift;
-  __m256i ties_away;  // all ones where the second rounding sends ties away from zero
+  __m256i left;
+  __m256i multiplier, multiplier_odd;
+  __m256i rounding, rounding_odd;  // with 2^63: AVX2 has no arithmetic 64-bit shift, so products are moved to unsigned
+  __m256i right, right_odd;
+  __m256i offset;                    // the zero point, less what remains of the 2^63
+  __m256i ties_away, ties_away_odd;  // 2^31 where ties go away from zero
 };
 
 // Of the channels from `channel` on; `ties_away_begin` as TiesAwayBegin() gives it.
-static inline ScaleAvx2 LoadScaleAvx2(const int32_t* multiplier, const int32_t* shift, int32_t channel,
-                                      int32_t ties_away_begin) {
-  const __m256i channels = _mm256_add_epi32(_mm256_set1_epi32(channel), _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8));
-  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(multiplier)),
-          _mm256_load_si256(reinterpret_cast<const __m256i*>(shift)),
-          _mm256_cmpgt_epi32(channels, _mm256_set1_epi32(ties_away_begin))};
-}
-
-// AVX2 has no arithmetic 64-bit shift: the product is moved to unsigned by adding 2^63, shifted, and moved back by 2^63
-// >> right.
-static inline __m256i ShiftRightWithRoundingAvx2(__m256i product, __m256i right) {
+static inline ScaleAvx2 MakeScaleAvx2(const int32_t* multiplier, const int32_t* shift, int32_t channel,
+                                      int32_t ties_away_begin, const OutputStage& stage) {
+  const __m256i zero = _mm256_setzero_si256();
   const __m256i one = _mm256_set1_epi64x(1);
   const __m256i sign = _mm256_set1_epi64x(INT64_MIN);
-  const __m256i rounding = _mm256_sllv_epi64(one, _mm256_sub_epi64(right, one));
-  const __m256i lifted = _mm256_add_epi64(product, _mm256_add_epi64(rounding, sign));
-  return _mm256_sub_epi64(_mm256_srlv_epi64(lifted, right), _mm256_srlv_epi64(sign, right));
+  const __m256i even_lanes = _mm256_set1_epi64x(0xffffffff);
+  const __m256i shifts = _mm256_load_si256(reinterpret_cast<const __m256i*>(shift));
+  const bool single = stage.rounding == Rounding::kSingle;
+  ScaleAvx2 scale;
+  scale.left = single ? zero : _mm256_max_epi32(shifts, zero);
+  const __m256i second = _mm256_sub_epi32(scale.left, shifts);  // the second rounding's shift
+  const __m256i right = _mm256_add_epi32(second, _mm256_set1_epi32(31));
+  scale.multiplier = _mm256_load_si256(reinterpret_cast<const __m256i*>(multiplier));
+  scale.multiplier_odd = _mm256_srli_epi64(scale.multiplier, 32);
+  scale.right = _mm256_and_si256(right, even_lanes);
+  scale.right_odd = _mm256_srli_epi64(right, 32);
+  // The half of the first rounding comes beside that of the second; where there is no second, the two are one.
+  const __m256i rounds_twice = single ? zero : _mm256_cmpgt_epi32(second, zero);
+  const __m256i first_half = _mm256_and_si256(rounds_twice, _mm256_set1_epi32(1 << 30));
+  scale.rounding = _mm256_add_epi64(_mm256_sllv_epi64(one, _mm256_sub_epi64(scale.right, one)),
+                                    _mm256_add_epi64(_mm256_and_si256(first_half, even_lanes), sign));
+  scale.rounding_odd = _mm256_add_epi64(_mm256_sllv_epi64(one, _mm256_sub_epi64(scale.right_odd, one)),
+                                        _mm256_add_epi64(_mm256_srli_epi64(first_half, 32), sign));
+  const __m256i remains = _mm256_blend_epi32(_mm256_srlv_epi64(sign, scale.right),
+                                             _mm256_slli_epi64(_mm256_srlv_epi64(sign, scale.right_odd), 32), 0xaa);
+  scale.offset = _mm256_sub_epi32(_mm256_set1_epi32(stage.zero_point), remains);
+  const __m256i channels = _mm256_add_epi32(_mm256_set1_epi32(channel), _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8));
+  const __m256i away = _mm256_and_si256(_mm256_cmpgt_epi32(channels, _mm256_set1_epi32(ties_away_begin)), rounds_twice);
+  scale.ties_away = _mm256_slli_epi64(_mm256_and_si256(away, one), 31);
+  scale.ties_away_odd = _mm256_slli_epi64(_mm256_srli_epi64(away, 63), 31);
+  return scale;
 }
 
-static inline __m256i MultiplySingleRoundingAvx2(__m256i x, const ScaleAvx2& scale) {
-  const __m256i right = _mm256_sub_epi32(_mm256_set1_epi32(31), scale.shift);
-  const __m256i right_even = _mm256_and_si256(right, _mm256_set1_epi64x(0xffffffff));
-  const __m256i right_odd = _mm256_srli_epi64(right, 32);
-  const __m256i product_even = _mm256_mul_epi32(x, scale.multiplier);
-  const __m256i product_odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(scale.multiplier, 32));
-  const __m256i even = ShiftRightWithRoundingAvx2(product_even, right_even);
-  const __m256i odd = ShiftRightWithRoundingAvx2(product_odd, right_odd);
-  return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+// A product of the first rounding's result below zero gets the 2^31 of its channel taken off.
+static inline __m256i TakeFromNegativeAvx2(__m256i product, __m256i ties_away) {
+  const __m256i rounded = _mm256_add_epi64(product, _mm256_set1_epi64x(int64_t{1} << 30));
+  const __m256i negative = _mm256_slli_epi64(_mm256_srli_epi64(rounded, 63), 31);
+  return _mm256_sub_epi64(product, _mm256_and_si256(negative, ties_away));
 }
 
-static inline __m256i MultiplyDoubleRoundingAvx2(__m256i x, const ScaleAvx2& scale) {
-  const __m256i zero = _mm256_setzero_si256();
-  const __m256i left = _mm256_max_epi32(scale.shift, zero);
-  const __m256i right = _mm256_sub_epi32(left, scale.shift);
-  const __m256i shifted = _mm256_sllv_epi32(x, left);
-  const __m256i half = _mm256_set1_epi64x(int64_t{1} << 30);
-  const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(shifted, scale.multiplier), half);
-  const __m256i odd =
-      _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(shifted, 32), _mm256_srli_epi64(scale.multiplier, 32)), half);
-  const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
-
-  const __m256i ones = _mm256_set1_epi32(-1);
-  const __m256i mask = _mm256_andnot_si256(_mm256_sllv_epi32(ones, right), ones);
-  const __m256i remainder = _mm256_and_si256(high, mask);
-  const __m256i raised = _mm256_and_si256(_mm256_cmpgt_epi32(zero, high), scale.ties_away);
-  const __m256i threshold = _mm256_sub_epi32(_mm256_srli_epi32(mask, 1), raised);
-  return _mm256_sub_epi32(_mm256_srav_epi32(high, right), _mm256_cmpgt_epi32(remainder, threshold));
-}
-
-// Eight outputs, clamped, still 32 bits wide.
-template <bool single_rounding>
+// Eight outputs, clamped, still 32 bits wide. Without `some_ties_away` the scale must have none.
+template <bool some_ties_away>
 static inline __m256i ApplyOutputStageAvx2(__m256i sum, const ScaleAvx2& scale, const OutputStage& stage) {
-  const __m256i scaled =
-      single_rounding ? MultiplySingleRoundingAvx2(sum, scale) : MultiplyDoubleRoundingAvx2(sum, scale);
-  const __m256i value = _mm256_add_epi32(scaled, _mm256_set1_epi32(stage.zero_point));
+  const __m256i x = _mm256_sllv_epi32(sum, scale.left);
+  __m256i even = _mm256_mul_epi32(x, scale.multiplier);
+  __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(x, 32), scale.multiplier_odd);
+  if (some_ties_away) {
+    even = TakeFromNegativeAvx2(even, scale.ties_away);
+    odd = TakeFromNegativeAvx2(odd, scale.ties_away_odd);
+  }
+  even = _mm256_srlv_epi64(_mm256_add_epi64(even, scale.rounding), scale.right);
+  odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, scale.rounding_odd), scale.right_odd);
+  const __m256i scaled = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+  const __m256i value = _mm256_add_epi32(scaled, scale.offset);
   return _mm256_min_epi32(_mm256_max_epi32(value, _mm256_set1_epi32(stage.min)), _mm256_set1_epi32(stage.max));
 }
 

@@ -66,9 +66,9 @@ inline void AddProducts(int8x16_t weights, int8x16_t a, int16x8_t (&narrow)[kWid
   if (kWidth == 16) narrow[kWidth / 8 - 1] = vmlal_high_s8(narrow[kWidth / 8 - 1], weights, a);
 }
 
-template <int kWidth, int kPixels, bool single_rounding>
-void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
-              int32_t valid, int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
+template <int kWidth, int kPixels, RoundingForm form>
+void RunPixels(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin,
+               int32_t valid, int8_t* out, ptrdiff_t out_stride, const OutputStage& stage) {
   constexpr int kHalves = kWidth / 8;
   const int32_t ties_away_begin = TiesAwayBegin(stage.rounding, shape.channels);
   const int32_t* bias = reinterpret_cast<const int32_t*>(block);
@@ -127,45 +127,53 @@ void RunBlock(const DepthwiseShape& shape, const uint8_t* block, const int8_t* c
                                  LoadScaleNeon(multiplier + i + 4, shift + i + 4, begin + i + 4, ties_away_begin)};
     TFQ_UNROLL
     for (int p = 0; p < kPixels; ++p) {
-      const int32x4_t low = ApplyOutputStageNeon<single_rounding>(wide[p][2 * v], scales[0], stage);
-      const int32x4_t high = ApplyOutputStageNeon<single_rounding>(wide[p][2 * v + 1], scales[1], stage);
+      const int32x4_t low = ApplyOutputStageNeon<form>(wide[p][2 * v], scales[0], stage);
+      const int32x4_t high = ApplyOutputStageNeon<form>(wide[p][2 * v + 1], scales[1], stage);
       StorePartNeon(out + p * out_stride + begin + i, NarrowNeon(low, high), valid);
     }
   }
 }
 
-template <int kPixels, bool single_rounding>
-void RunPixels(const DepthwiseShape& shape, const uint8_t* block, const int8_t* const* rows, int32_t begin, int8_t* out,
-               ptrdiff_t out_stride, const OutputStage& stage) {
-  if (BlockWidth(shape.channels) == 16) {
-    RunBlock<16, kPixels, single_rounding>(shape, block, rows, begin, 16, out, out_stride, stage);
-  } else {
-    RunBlock<8, kPixels, single_rounding>(shape, block, rows, begin, shape.channels, out, out_stride, stage);
+template <int kWidth, RoundingForm form>
+void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const uint8_t* block, int32_t begin,
+              int32_t valid) {
+  const int8_t* const* rows = tile.rows;
+  int8_t* out = tile.out;
+  int32_t p = 0;
+  for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
+    RunPixels<kWidth, 2, form>(shape, block, rows, begin, valid, out, tile.out_stride, tile.stage);
+  }
+  if (p < tile.pixels) {
+    RunPixels<kWidth, 1, form>(shape, block, rows, begin, valid, out, tile.out_stride, tile.stage);
   }
 }
 
-template <bool single_rounding>
-void RunRounded(const DepthwiseShape& shape, const DepthwiseTile& tile) {
-  const int32_t width = BlockWidth(shape.channels);
-  const int32_t blocks = ChannelBlockCount(shape.channels, width);
+template <int kWidth>
+void RunWidth(const DepthwiseShape& shape, const DepthwiseTile& tile) {
+  const int32_t channels = shape.channels;
+  const int32_t valid = channels < kWidth ? channels : kWidth;
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed);
-  for (int32_t b = 0; b < blocks; ++b, block += BlockBytes(shape)) {
-    const int32_t begin = ChannelBlockBegin(shape.channels, width, b);
-    const int8_t* const* rows = tile.rows;
-    int8_t* out = tile.out;
-    int32_t p = 0;
-    for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
-      RunPixels<2, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
+  for (int32_t b = 0; b < ChannelBlockCount(channels, kWidth); ++b, block += BlockBytes(shape)) {
+    const int32_t begin = ChannelBlockBegin(channels, kWidth, b);
+    switch (FormOf(tile.stage.rounding, channels, begin + valid)) {
+      case RoundingForm::kSingle:
+        RunBlock<kWidth, RoundingForm::kSingle>(shape, tile, block, begin, valid);
+        break;
+      case RoundingForm::kUpward:
+        RunBlock<kWidth, RoundingForm::kUpward>(shape, tile, block, begin, valid);
+        break;
+      case RoundingForm::kAway:
+        RunBlock<kWidth, RoundingForm::kAway>(shape, tile, block, begin, valid);
+        break;
     }
-    if (p < tile.pixels) RunPixels<1, single_rounding>(shape, block, rows, begin, out, tile.out_stride, tile.stage);
   }
 }
 
 void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
-  if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<true>(shape, tile);
+  if (BlockWidth(shape.channels) == 16) {
+    RunWidth<16>(shape, tile);
   } else {
-    RunRounded<false>(shape, tile);
+    RunWidth<8>(shape, tile);
   }
 }
 

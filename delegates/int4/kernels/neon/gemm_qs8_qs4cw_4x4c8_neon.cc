@@ -174,7 +174,7 @@ inline Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, c
   return sums;
 }
 
-template <int kRows, bool single_rounding>
+template <int kRows, RoundingForm form>
 void RunRounded(const GemmShape& shape, const GemmTile& tile) {
   const size_t block_bytes = BlockBytes(shape);
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
@@ -189,8 +189,7 @@ void RunRounded(const GemmShape& shape, const GemmTile& tile) {
       if (m >= tile.m) break;
       const int32x4_t sum =
           vpaddq_s32(vpaddq_s32(sums.wide[m][0], sums.wide[m][1]), vpaddq_s32(sums.wide[m][2], sums.wide[m][3]));
-      const int32x4_t output =
-          ApplyOutputStageNeon<single_rounding>(vaddq_s32(sum, vld1q_s32(bias)), scale, tile.stage);
+      const int32x4_t output = ApplyOutputStageNeon<form>(vaddq_s32(sum, vld1q_s32(bias)), scale, tile.stage);
       const uint32_t bytes = vget_lane_u32(vreinterpret_u32_s8(NarrowNeon(output, output)), 0);
       int8_t* to = out + m * tile.out_stride;
       if (tile.n_end - n >= kNr) {
@@ -204,10 +203,13 @@ void RunRounded(const GemmShape& shape, const GemmTile& tile) {
 
 template <int kRows>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
-  if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<kRows, true>(shape, tile);
-  } else {
-    RunRounded<kRows, false>(shape, tile);
+  switch (FormOf(tile.stage.rounding, shape.n, tile.n_end)) {
+    case RoundingForm::kSingle:
+      return RunRounded<kRows, RoundingForm::kSingle>(shape, tile);
+    case RoundingForm::kUpward:
+      return RunRounded<kRows, RoundingForm::kUpward>(shape, tile);
+    case RoundingForm::kAway:
+      return RunRounded<kRows, RoundingForm::kAway>(shape, tile);
   }
 }
 

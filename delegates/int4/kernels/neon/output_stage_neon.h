@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "delegates/int4/kernels/registry.h"
+#include "delegates/int4/kernels/output_stage.h"
 
 namespace tfq::int4 {
 
@@ -36,20 +36,23 @@ static inline int32x4_t MultiplySingleRoundingNeon(int32x4_t x, const ScaleNeon&
 }
 
 // SRSHL rounds ties upward; taking one from a negative number first sends its ties away from zero.
+template <bool some_ties_away>
 static inline int32x4_t MultiplyDoubleRoundingNeon(int32x4_t x, const ScaleNeon& scale) {
   const int32x4_t zero = vdupq_n_s32(0);
   const int32x4_t left = vmaxq_s32(scale.shift, zero);
   const int32x4_t right = vminq_s32(scale.shift, zero);
   const int32x4_t high = vqrdmulhq_s32(vshlq_s32(x, left), scale.multiplier);
+  if (!some_ties_away) return vrshlq_s32(high, right);
   const int32x4_t minus_one = vandq_s32(vshrq_n_s32(vandq_s32(high, right), 31), scale.ties_away);
   return vrshlq_s32(vqaddq_s32(high, minus_one), right);
 }
 
 // Four outputs, clamped, still 32 bits wide.
-template <bool single_rounding>
+template <RoundingForm form>
 static inline int32x4_t ApplyOutputStageNeon(int32x4_t sum, const ScaleNeon& scale, const OutputStage& stage) {
-  const int32x4_t scaled =
-      single_rounding ? MultiplySingleRoundingNeon(sum, scale) : MultiplyDoubleRoundingNeon(sum, scale);
+  const int32x4_t scaled = form == RoundingForm::kSingle
+                               ? MultiplySingleRoundingNeon(sum, scale)
+                               : MultiplyDoubleRoundingNeon<form == RoundingForm::kAway>(sum, scale);
   const int32x4_t value = vaddq_s32(scaled, vdupq_n_s32(stage.zero_point));
   return vminq_s32(vmaxq_s32(value, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
 }

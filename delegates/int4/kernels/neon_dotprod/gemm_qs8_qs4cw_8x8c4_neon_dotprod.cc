@@ -148,7 +148,7 @@ inline Sums<kRows> SumBlock(const GemmShape& shape, const int8_t* const* rows, c
   return sums;
 }
 
-template <int kRows, bool single_rounding>
+template <int kRows, RoundingForm form>
 void RunRounded(const GemmShape& shape, const GemmTile& tile) {
   const size_t block_bytes = BlockBytes(shape);
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
@@ -164,8 +164,8 @@ void RunRounded(const GemmShape& shape, const GemmTile& tile) {
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
       if (m >= tile.m) break;
-      const int32x4_t low = ApplyOutputStageNeon<single_rounding>(sums.total[m][0], scales[0], tile.stage);
-      const int32x4_t high = ApplyOutputStageNeon<single_rounding>(sums.total[m][1], scales[1], tile.stage);
+      const int32x4_t low = ApplyOutputStageNeon<form>(sums.total[m][0], scales[0], tile.stage);
+      const int32x4_t high = ApplyOutputStageNeon<form>(sums.total[m][1], scales[1], tile.stage);
       StorePartNeon(out + m * tile.out_stride, NarrowNeon(low, high), left);
     }
   }
@@ -173,10 +173,13 @@ void RunRounded(const GemmShape& shape, const GemmTile& tile) {
 
 template <int kRows>
 void RunRows(const GemmShape& shape, const GemmTile& tile) {
-  if (tile.stage.rounding == Rounding::kSingle) {
-    RunRounded<kRows, true>(shape, tile);
-  } else {
-    RunRounded<kRows, false>(shape, tile);
+  switch (FormOf(tile.stage.rounding, shape.n, tile.n_end)) {
+    case RoundingForm::kSingle:
+      return RunRounded<kRows, RoundingForm::kSingle>(shape, tile);
+    case RoundingForm::kUpward:
+      return RunRounded<kRows, RoundingForm::kUpward>(shape, tile);
+    case RoundingForm::kAway:
+      return RunRounded<kRows, RoundingForm::kAway>(shape, tile);
   }
 }
 
