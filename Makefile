@@ -12,7 +12,7 @@ INSTALLED := tfq_int4_delegate tfq_runner
 CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cc' '*.h')
 QEMU_CPUS := cortex-a53 cortex-a76 max
 
-cmake = cmake -G Ninja -S . --log-level=WARNING -DCMAKE_BUILD_TYPE=Release
+cmake = >/dev/null cmake -G Ninja -S . --log-level=WARNING -DCMAKE_BUILD_TYPE=Release
 ctest = ctest --output-on-failure --no-tests=error -j $(JOBS)
 heading = @printf '\n== %s\n' "$(1)"
 
@@ -109,4 +109,4 @@ lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index 
 
 .PHONY: clean
 clean:  ## removes what was built, not .venv
-	@rm -rf build dist out tfq_pipeline/_native .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf build dist out bazel-* tfq_pipeline/_native .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
