@@ -14,8 +14,8 @@ struct Lifetime {
   int32_t last;   // last step that reads it
 };
 
-// Offsets, multiples of the kernels' alignment, such that buffers that live in the same step do not overlap. Returns the bytes
-// that all of them need together.
+// Offsets, multiples of the kernels' alignment, such that buffers that live in the same step do not overlap. Returns
+// the bytes that all of them need together.
 size_t PlanArena(const std::vector<Lifetime>& lifetimes, std::vector<size_t>* offsets);
 
 }  // namespace tfq::int4

@@ -79,9 +79,8 @@ bool SetMatch(const char* value, Options* options) {
     const char* text;
     Match match;
   };
-  constexpr Word kWords[] = {{"litert", Match::kLiteRt},
-                             {"tflite_2.14", Match::kTfLite214},
-                             {"xnnpack", Match::kXnnpack}};
+  constexpr Word kWords[] = {
+      {"litert", Match::kLiteRt}, {"tflite_2.14", Match::kTfLite214}, {"xnnpack", Match::kXnnpack}};
   for (const Word& word : kWords) {
     if (std::strcmp(value, word.text) == 0) {
       options->match = word.match;

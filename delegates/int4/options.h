@@ -21,9 +21,10 @@ struct Options {
   Match match = Match::kLiteRt;
 };
 
-// Reads `count` pairs. False for a key that is unknown or given twice or a value that is not allowed; `error` is then one line
-// that names the key, what was found and what is allowed.
-bool ParseOptions(const char* const* keys, const char* const* values, size_t count, Options* options, std::string* error);
+// Reads `count` pairs. False for a key that is unknown or given twice or a value that is not allowed; `error` is then
+// one line that names the key, what was found and what is allowed.
+bool ParseOptions(const char* const* keys, const char* const* values, size_t count, Options* options,
+                  std::string* error);
 
 }  // namespace tfq::int4
 

@@ -85,8 +85,8 @@ std::string Partition::Prepare(abi::Context* context) {
   size_t scratch_bytes = 0;
   for (size_t i = 0; i < steps_.size(); ++i) {
     Step& step = steps_[i];
-    const Dims input = step.input_slot >= 0 ? slots_[static_cast<size_t>(step.input_slot)].dims
-                                            : DimsOf(context->tensors[step.input]);
+    const Dims input =
+        step.input_slot >= 0 ? slots_[static_cast<size_t>(step.input_slot)].dims : DimsOf(context->tensors[step.input]);
     Dims output;
     if (Elements(input) < 0 || input.empty()) return step.name + ": input has too many values or no dimensions";
     const std::string problem = step.op->Resize(input, &output);

@@ -17,13 +17,14 @@ namespace tfq::int4 {
 
 class Partition {
  public:
-  // Packs the weights of every node. nullptr when one cannot be taken after all or there is no memory, with `error` set.
+  // Packs the weights of every node. nullptr when one cannot be taken after all or there is no memory, with `error`
+  // set.
   static std::unique_ptr<Partition> Create(abi::Context* context, const abi::DelegateParams& params,
                                            const Options& options, std::shared_ptr<ThreadPool> pool,
                                            std::string* error);
 
-  // Follows the shapes of the inputs: sets those of the outputs and places the tensors between the nodes, which the runtime
-  // gives no memory. Returns what is wrong, or nothing.
+  // Follows the shapes of the inputs: sets those of the outputs and places the tensors between the nodes, which the
+  // runtime gives no memory. Returns what is wrong, or nothing.
   std::string Prepare(abi::Context* context);
 
   std::string Invoke(abi::Context* context);
@@ -34,7 +35,7 @@ class Partition {
     std::string name;
     int32_t input;
     int32_t output;
-    int32_t input_slot;   // place among the tensors between the nodes, or -1: a tensor of the runtime
+    int32_t input_slot;  // place among the tensors between the nodes, or -1: a tensor of the runtime
     int32_t output_slot;
   };
   struct Slot {

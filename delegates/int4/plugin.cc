@@ -10,8 +10,8 @@
 
 extern "C" {
 
-// Makes a delegate from `count` pairs of key and value. nullptr when an option is wrong, with one line to `report_error`, or to
-// stderr where the program gives no such function.
+// Makes a delegate from `count` pairs of key and value. nullptr when an option is wrong, with one line to
+// `report_error`, or to stderr where the program gives no such function.
 TFQ_EXPORT tfq::abi::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
                                                              size_t count, void (*report_error)(const char*)) {
   tfq::int4::Options options;

@@ -72,8 +72,9 @@ std::string Summary(const std::vector<NodeReport>& nodes) {
 }
 
 std::string ReportJson(const std::vector<NodeReport>& nodes) {
-  return "{\n  \"delegated\": " + std::to_string(CountTaken(nodes)) + ",\n  \"total\": " + std::to_string(nodes.size()) +
-         ",\n  \"declined\": " + JsonNodes(nodes, false) + ",\n  \"taken\": " + JsonNodes(nodes, true) + "\n}\n";
+  return "{\n  \"delegated\": " + std::to_string(CountTaken(nodes)) +
+         ",\n  \"total\": " + std::to_string(nodes.size()) + ",\n  \"declined\": " + JsonNodes(nodes, false) +
+         ",\n  \"taken\": " + JsonNodes(nodes, true) + "\n}\n";
 }
 
 std::string WriteFile(const std::string& path, const std::string& text) {

@@ -188,7 +188,8 @@ std::string CheckFusedActivation(const NodeView& view) {
 }
 
 std::string CheckWindow(const NodeView& view) {
-  if (view.window.padding != abi::Padding::kSame && view.window.padding != abi::Padding::kValid) return "padding is unknown";
+  if (view.window.padding != abi::Padding::kSame && view.window.padding != abi::Padding::kValid)
+    return "padding is unknown";
   if (view.window.stride_height < 1 || view.window.stride_width < 1) {
     return "strides are " + Number(view.window.stride_height) + "x" + Number(view.window.stride_width);
   }
@@ -211,9 +212,20 @@ std::string CheckScaleRatio(const NodeView& view) {
 }
 
 constexpr std::string (*kChecks[])(const NodeView&) = {
-    CheckHasWeights,           CheckWeightType,  CheckActivationTypes,        CheckWeightsConstant, CheckWeightLayout,
-    CheckRanks,              CheckWeightShape, CheckChannels,               CheckWindow,          CheckFusedActivation,
-    CheckWeightQuantization, CheckBias,        CheckActivationQuantization, CheckScaleRatio,
+    CheckHasWeights,
+    CheckWeightType,
+    CheckActivationTypes,
+    CheckWeightsConstant,
+    CheckWeightLayout,
+    CheckRanks,
+    CheckWeightShape,
+    CheckChannels,
+    CheckWindow,
+    CheckFusedActivation,
+    CheckWeightQuantization,
+    CheckBias,
+    CheckActivationQuantization,
+    CheckScaleRatio,
 };
 
 template <typename Params>  // ConvParams or DepthwiseParams, which order their members differently

@@ -20,8 +20,8 @@ struct WindowParams {
   int32_t dilation_width = 1;
 };
 
-// A node of one of the three kinds with its tensors found and its parameters in one form. The tensors are the runtime's: they
-// stay where they are until it adds others or resizes.
+// A node of one of the three kinds with its tensors found and its parameters in one form. The tensors are the
+// runtime's: they stay where they are until it adds others or resizes.
 struct NodeView {
   OpKind kind = OpKind::kConv;
   const abi::Tensor* input = nullptr;
@@ -43,7 +43,8 @@ struct NodeView {
   int32_t out_channels() const { return weights->dims->data[channel_axis()]; }
 };
 
-// Fills `view` when the node can be taken. Otherwise returns why not, naming the tensor, type or parameter; empty means taken.
+// Fills `view` when the node can be taken. Otherwise returns why not, naming the tensor, type or parameter; empty means
+// taken.
 std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
                         NodeView* view);
 

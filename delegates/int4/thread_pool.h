@@ -14,7 +14,8 @@ namespace tfq::int4 {
 
 class ThreadPool {
  public:
-  // The caller of Run() is one of the threads, so `threads` = 1 starts none. Where the system refuses a thread, there are fewer.
+  // The caller of Run() is one of the threads, so `threads` = 1 starts none. Where the system refuses a thread, there
+  // are fewer.
   explicit ThreadPool(int32_t threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -22,17 +23,18 @@ class ThreadPool {
 
   int32_t threads() const { return static_cast<int32_t>(workers_.size()) + 1; }
 
-  // Calls task(index, thread) once for each index in 0..count-1 and returns when all are done; `thread`, 0..threads()-1, differs
-  // between calls that run at the same time. Callers on several threads take turns.
+  // Calls task(index, thread) once for each index in 0..count-1 and returns when all are done; `thread`,
+  // 0..threads()-1, differs between calls that run at the same time. Callers on several threads take turns.
   template <typename Task>
   void Run(int32_t count, const Task& task) {
     if (workers_.empty() || count <= 1) {
       for (int32_t index = 0; index < count; ++index) task(index, 0);
       return;
     }
-    RunShared(count, [](const void* context, int32_t index, int32_t thread) {
-      (*static_cast<const Task*>(context))(index, thread);
-    }, &task);
+    RunShared(
+        count,
+        [](const void* context, int32_t index, int32_t thread) { (*static_cast<const Task*>(context))(index, thread); },
+        &task);
   }
 
  private:

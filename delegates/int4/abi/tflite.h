@@ -1,8 +1,8 @@
 // The part of TFLite's C interface that a delegate touches, as it lies in memory on 64-bit platforms.
 //
-// Runtimes ship no headers with their Python wheels, and a delegate of this kind calls the runtime only through the function
-// pointers of the context, so the layouts below are all it needs. They have been the same from TFLite 2.14 to LiteRT 2.3; the
-// assertions keep this file to them. Members that no delegate of ours reads are named `unused_`.
+// Runtimes ship no headers with their Python wheels, and a delegate of this kind calls the runtime only through the
+// function pointers of the context, so the layouts below are all it needs. They have been the same from TFLite 2.14 to
+// LiteRT 2.3; the assertions keep this file to them. Members that no delegate of ours reads are named `unused_`.
 #ifndef TFQ_DELEGATES_INT4_ABI_TFLITE_H_
 #define TFQ_DELEGATES_INT4_ABI_TFLITE_H_
 
@@ -34,7 +34,15 @@ enum class QuantizationType : int32_t { kNone = 0, kAffine = 1, kBlockwise = 2, 
 
 enum class Padding : int32_t { kUnknown = 0, kSame = 1, kValid = 2 };
 
-enum class Activation : int32_t { kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3, kTanh = 4, kSignBit = 5, kSigmoid = 6 };
+enum class Activation : int32_t {
+  kNone = 0,
+  kRelu = 1,
+  kReluN1To1 = 2,
+  kRelu6 = 3,
+  kTanh = 4,
+  kSignBit = 5,
+  kSigmoid = 6
+};
 
 enum BuiltinOp : int32_t {
   kConv2D = 3,

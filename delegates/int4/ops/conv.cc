@@ -1,4 +1,5 @@
-// Convolutions, without a copy of the input in the form of a matrix: the kernel is given a pointer to the input row of each tap.
+// Convolutions, without a copy of the input in the form of a matrix: the kernel is given a pointer to the input row of
+// each tap.
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/ops/window.h"
@@ -6,16 +7,17 @@
 namespace tfq::int4 {
 namespace {
 
-// Kernels consume each tap's channels in groups of kr. With fewer channels than this, the groups' padding and the work of
-// starting a tap cost more than copying the patch and treating it as one long tap.
+// Kernels consume each tap's channels in groups of kr. With fewer channels than this, the groups' padding and the work
+// of starting a tap cost more than copying the patch and treating it as one long tap.
 constexpr int32_t kMinChannelsPerTap = 16;
 
 bool BetterGathered(int32_t taps, int32_t channels) { return taps > 1 && channels < kMinChannelsPerTap; }
 
 class Conv : public Op {
  public:
-  Conv(const NodeView& view, std::vector<PackedGemm> groups, bool gather)
+  Conv(const NodeView& view, const Options& options, std::vector<PackedGemm> groups, bool gather)
       : groups_(std::move(groups)),
+        match_(options.match),
         params_(view.window),
         kernel_height_(view.weights->dims->data[1]),
         kernel_width_(view.weights->dims->data[2]),
@@ -26,12 +28,16 @@ class Conv : public Op {
   std::string Resize(const Dims& input, Dims* output) override {
     const int64_t channels = int64_t{depth_} * static_cast<int64_t>(groups_.size());
     if (input.size() != 4 || input[3] != channels) {
-      return "input has " + std::to_string(input.empty() ? 0 : input.back()) + " channels, " + std::to_string(channels) +
-             " expected";
+      return "input has " + std::to_string(input.empty() ? 0 : input.back()) + " channels, " +
+             std::to_string(channels) + " expected";
     }
     std::string problem = window_.Plan(params_, input, kernel_height_, kernel_width_);
     if (!problem.empty()) return problem;
     *output = {input[0], window_.out_height(), window_.out_width(), out_channels()};
+    if (groups_.size() == 1) {
+      groups_.front().stage.rounding = RoundingOfProduct(match_, OpKind::kConv, window_.pixels(), out_channels(),
+                                                         static_cast<int64_t>(PatchBytes()));
+    }
     return "";
   }
 
@@ -92,6 +98,7 @@ class Conv : public Op {
   }
 
   std::vector<PackedGemm> groups_;
+  Match match_;
   WindowParams params_;
   int32_t kernel_height_;
   int32_t kernel_width_;
@@ -112,8 +119,7 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const bool gather = BetterGathered(taps, depth);
   const GemmShape shape = {group_channels, gather ? 1 : taps, gather ? taps * depth : depth};
 
-  const RoundingRule& rule = RoundingOf(options.match);
-  const OutputStage stage = MakeOutputStage(view, group_count == 1 ? rule.conv : rule.grouped_conv);
+  const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv());
   const ChannelScales scales = MakeChannelScales(view);
   const uint8_t* nibbles = static_cast<const uint8_t*>(view.weights->data);
   const size_t group_weights = static_cast<size_t>(group_channels) * taps * depth;
@@ -127,7 +133,7 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
       return nullptr;
     }
   }
-  return std::make_unique<Conv>(view, std::move(groups), gather);
+  return std::make_unique<Conv>(view, options, std::move(groups), gather);
 }
 
 }  // namespace tfq::int4

@@ -7,7 +7,8 @@ namespace {
 
 class Dense : public Op {
  public:
-  Dense(PackedGemm gemm, bool keep_num_dims) : gemm_(std::move(gemm)), keep_num_dims_(keep_num_dims) {}
+  Dense(PackedGemm gemm, bool keep_num_dims, Match match)
+      : gemm_(std::move(gemm)), keep_num_dims_(keep_num_dims), match_(match) {}
 
   std::string Resize(const Dims& input, Dims* output) override {
     const int32_t depth = gemm_.shape.channels;
@@ -20,6 +21,7 @@ class Dense : public Op {
     if (rows_ > INT32_MAX) return std::to_string(rows_) + " rows of input are too many";
     *output = keep_num_dims_ ? Dims(input.begin(), input.end() - 1) : Dims{static_cast<int32_t>(rows_)};
     output->push_back(gemm_.shape.n);
+    gemm_.stage.rounding = RoundingOfProduct(match_, OpKind::kDense, rows_, gemm_.shape.n, depth);
     return "";
   }
 
@@ -32,6 +34,7 @@ class Dense : public Op {
  private:
   PackedGemm gemm_;
   bool keep_num_dims_;
+  Match match_;
   int64_t rows_ = 0;
 };
 
@@ -39,13 +42,11 @@ class Dense : public Op {
 
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
   const int32_t depth = view.weights->dims->data[1];
-  const RoundingRule& rule = RoundingOf(options.match);
-  const Rounding rounding = depth % 2 == 0 ? rule.dense : rule.dense_odd_depth;
   PackedGemm gemm;
-  const bool packed =
-      gemm.Pack(ChooseGemm(options.cpu), {view.out_channels(), 1, depth}, MakeOutputStage(view, rounding), view,
-                MakeChannelScales(view), static_cast<const uint8_t*>(view.weights->data), 0);
-  return packed ? std::make_unique<Dense>(std::move(gemm), view.keep_num_dims) : nullptr;
+  const bool packed = gemm.Pack(ChooseGemm(options.cpu), {view.out_channels(), 1, depth},
+                                MakeOutputStage(view, Rounding::kDoubleUpward), view, MakeChannelScales(view),
+                                static_cast<const uint8_t*>(view.weights->data), 0);
+  return packed ? std::make_unique<Dense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
 }
 
 }  // namespace tfq::int4

@@ -70,8 +70,8 @@ class Depthwise : public Op {
       window_.TapRows(input, pixel, padding_.data(), 1, rows + i * taps());
       window_.Advance(&pixel);
     }
-    filter_.kernel->run(filter_.shape, {count, rows, filter_.memory.data(), output + first * channels_, channels_,
-                                        filter_.stage});
+    filter_.kernel->run(filter_.shape,
+                        {count, rows, filter_.memory.data(), output + first * channels_, channels_, filter_.stage});
   }
 
   // Repeats each input channel as often as there are output channels that see it.
@@ -111,7 +111,7 @@ std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) 
   const int32_t taps = view.weights->dims->data[1] * view.weights->dims->data[2];
   PackedDepthwise filter;
   const bool packed = filter.Pack(ChooseDepthwise(options.cpu), {taps, view.out_channels()},
-                                  MakeOutputStage(view, RoundingOf(options.match).depthwise), view,
+                                  MakeOutputStage(view, RoundingOfDepthwise(options.match)), view,
                                   MakeChannelScales(view), static_cast<const uint8_t*>(view.weights->data), 0);
   return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;
 }

@@ -12,7 +12,7 @@
 namespace tfq::int4 {
 
 // Below this many multiplications a second thread costs more than it saves.
-constexpr int64_t kMinOperationsToShare = 1 << 16;
+constexpr int64_t kMinOperationsToShare = 1 << 19;
 
 // Tasks for each thread: enough that one that starts late finds less to do.
 constexpr int32_t kTasksPerThread = 4;
@@ -31,8 +31,8 @@ inline size_t GemmRowsBytes(const PackedGemm& gemm) {
   return sizeof(int8_t*) * static_cast<size_t>(gemm.shape.taps) * static_cast<size_t>(gemm.kernel->mr);
 }
 
-// Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those past
-// `count` repeating a valid row; `scratch` is the thread's memory after the pointers.
+// Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those
+// past `count` repeating a valid row; `scratch` is the thread's memory after the pointers.
 template <typename Fill>
 void RunGemm(const PackedGemm& gemm, int64_t m, int8_t* output, ptrdiff_t output_stride, const Workspace& workspace,
              const Fill& fill) {

@@ -1,4 +1,5 @@
-// One operator of a partition: its weights packed once, set up for the shape of its input, then run any number of times.
+// One operator of a partition: its weights packed once, set up for the shape of its input, then run any number of
+// times.
 #ifndef TFQ_DELEGATES_INT4_OPS_OP_H_
 #define TFQ_DELEGATES_INT4_OPS_OP_H_
 

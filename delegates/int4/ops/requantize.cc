@@ -30,15 +30,31 @@ int32_t QuantizeBound(float bound, const abi::QuantizationParams& params) {
   return static_cast<int32_t>(std::clamp<double>(value, INT8_MIN, INT8_MAX));
 }
 
-constexpr Rounding kUp = Rounding::kDoubleUpward;
-constexpr Rounding kAway = Rounding::kDouble;
-
-// Indexed by Match. Grouped convolutions run in the runtime's reference kernel everywhere.
-constexpr RoundingRule kRoundingRules[] = {
-    {kUp, kAway, Rounding::kDoubleByEights, kUp, kUp},                // litert
-    {kUp, kAway, kAway, kUp, kUp},                                    // tflite_2.14
-    {kUp, kAway, Rounding::kDoubleByEights, Rounding::kSingle, kUp},  // xnnpack
+// Measured, not documented by the runtimes: their kernels round as each architecture's instructions do.
+struct RoundingRule {
+  Rounding matrix;
+  Rounding vector;  // of one row, in the runtime's kernel for matrix times vector
+  Rounding depthwise;
 };
+
+// Indexed by Match.
+constexpr RoundingRule kRoundingRules[] = {
+#if defined(__aarch64__)
+    {Rounding::kSingle, Rounding::kDoubleUpward, Rounding::kDoubleByEights},  // litert
+    {Rounding::kDouble, Rounding::kDoubleUpward, Rounding::kDoubleByEights},  // tflite_2.14
+    {Rounding::kSingle, Rounding::kDoubleUpward, Rounding::kDoubleByEights},  // xnnpack
+#else
+    {Rounding::kDoubleUpward, Rounding::kDoubleUpward, Rounding::kDoubleByEights},  // litert
+    {Rounding::kDoubleUpward, Rounding::kDoubleUpward, Rounding::kDouble},          // tflite_2.14
+    {Rounding::kDoubleUpward, Rounding::kDoubleUpward, Rounding::kDoubleByEights},  // xnnpack
+#endif
+};
+
+const RoundingRule& RuleOf(Match match) { return kRoundingRules[static_cast<int32_t>(match)]; }
+
+// The smallest product that the runtime's kernel for matrix times vector takes.
+constexpr int32_t kMinVectorColumns = 4;
+constexpr int64_t kMinVectorDepth = 8;
 
 }  // namespace
 
@@ -88,6 +104,16 @@ OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
   return stage;
 }
 
-const RoundingRule& RoundingOf(Match match) { return kRoundingRules[static_cast<int32_t>(match)]; }
+Rounding RoundingOfProduct(Match match, OpKind kind, int64_t rows, int32_t columns, int64_t depth) {
+  // XNNPACK takes INT4 dense layers whose rows fill whole bytes.
+  if (match == Match::kXnnpack && kind == OpKind::kDense && depth % 2 == 0) return Rounding::kSingle;
+  const bool vector = rows == 1 && columns >= kMinVectorColumns && depth >= kMinVectorDepth;
+  return vector ? RuleOf(match).vector : RuleOf(match).matrix;
+}
+
+// The runtime's reference kernel runs them.
+Rounding RoundingOfGroupedConv() { return Rounding::kDouble; }
+
+Rounding RoundingOfDepthwise(Match match) { return RuleOf(match).depthwise; }
 
 }  // namespace tfq::int4

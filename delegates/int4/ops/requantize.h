@@ -15,8 +15,8 @@ namespace tfq::int4 {
 // one that is too small becomes 0.
 bool QuantizeMultiplier(double real, int32_t* multiplier, int32_t* shift);
 
-// Scale of the 32-bit sums of output channel `channel` over the output's scale. A dense layer with one scale multiplies input
-// and weight scale in float32, all others in double, as the built-in kernels do.
+// Scale of the 32-bit sums of output channel `channel` over the output's scale. A dense layer with one scale multiplies
+// input and weight scale in float32, all others in double, as the built-in kernels do.
 double EffectiveScale(const NodeView& view, int32_t channel);
 
 // Multiplier and shift of every output channel.
@@ -26,18 +26,14 @@ struct ChannelScales {
 };
 ChannelScales MakeChannelScales(const NodeView& view);
 
-// Zero point and clamped range of the output, without the rounding.
+// Zero point and clamped range of the output.
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding);
 
-// How the built-in kernels that `match` names round in each operator.
-struct RoundingRule {
-  Rounding conv;
-  Rounding grouped_conv;
-  Rounding depthwise;
-  Rounding dense;
-  Rounding dense_odd_depth;  // an odd number of input features
-};
-const RoundingRule& RoundingOf(Match match);
+// How the built-in kernels that `match` names round in a matrix product, which is what dense layers and convolutions of
+// one group are to the runtime: `rows` rows of `depth` values times `columns` output channels.
+Rounding RoundingOfProduct(Match match, OpKind kind, int64_t rows, int32_t columns, int64_t depth);
+Rounding RoundingOfGroupedConv();
+Rounding RoundingOfDepthwise(Match match);
 
 }  // namespace tfq::int4
 

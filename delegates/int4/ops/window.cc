@@ -35,22 +35,20 @@ std::string Window::Plan(const WindowParams& params, const Dims& input, int32_t 
   if (input[1] < 1 || input[2] < 1) return "input of " + size + " pixels";
   if (!vertical_.Plan(params.padding) || !horizontal_.Plan(params.padding)) {
     return "a window of " + std::to_string(kernel_height) + "x" + std::to_string(kernel_width) + " (dilated by " +
-           std::to_string(params.dilation_height) + "x" + std::to_string(params.dilation_width) + ") does not fit " + size +
-           " pixels";
+           std::to_string(params.dilation_height) + "x" + std::to_string(params.dilation_width) + ") does not fit " +
+           size + " pixels";
   }
   tap_offsets_.clear();
   for (int32_t y = 0; y < kernel_height; ++y) {
     for (int32_t x = 0; x < kernel_width; ++x) {
-      tap_offsets_.push_back((ptrdiff_t{y} * vertical_.dilation * horizontal_.in + ptrdiff_t{x} * horizontal_.dilation) *
-                             channels_);
+      tap_offsets_.push_back(
+          (ptrdiff_t{y} * vertical_.dilation * horizontal_.in + ptrdiff_t{x} * horizontal_.dilation) * channels_);
     }
   }
   return "";
 }
 
-bool Window::is_identity() const {
-  return taps() == 1 && vertical_.stride == 1 && horizontal_.stride == 1;
-}
+bool Window::is_identity() const { return taps() == 1 && vertical_.stride == 1 && horizontal_.stride == 1; }
 
 void Window::TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
                      const int8_t** rows) const {

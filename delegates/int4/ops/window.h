@@ -64,10 +64,12 @@ class Window {
   }
 
   // Writes the input row of each tap to rows[0], rows[step], ...: `padding` stands in for taps outside the image.
-  void TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step, const int8_t** rows) const;
+  void TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
+               const int8_t** rows) const;
 
   // Copies the taps one after the other to `patch`, `channels` bytes each.
-  void GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels, int8_t* patch) const;
+  void GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels,
+                   int8_t* patch) const;
 
  private:
   ptrdiff_t Origin(const Pixel& pixel) const {
