@@ -1,0 +1,35 @@
+"""Public calls that join the pipeline to the stages after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tfq_pipeline import pipeline, report
+from tfq_pipeline.recipe import Recipe
+
+
+class Result(pipeline.Result):
+    """A quantized model and how it came about; see `pipeline.Result`."""
+
+    def report(self, directory: str | os.PathLike[str]) -> Path:
+        """Writes a run folder: ``run.json``, ``plan.npz`` and the page ``report.html``, whose path is returned."""
+        folder = report.create(directory, self.document)
+        self.plan.save(folder / "plan.npz")
+        return report.render(folder)
+
+
+def quantize(
+    model: Any,
+    recipe: str | os.PathLike[str] | Recipe,
+    calibration: Any = None,
+    data: Any = None,
+    train: Any = None,
+    seed: int = 0,
+    progress: pipeline.Progress | None = None,
+) -> Result:
+    """Runs a recipe on a model: see `pipeline.quantize`, whose arguments these are."""
+    options = {} if progress is None else {"progress": progress}
+    done = pipeline.quantize(model, recipe, calibration, data, train, seed, **options)
+    return Result(**vars(done))

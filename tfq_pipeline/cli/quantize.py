@@ -1,0 +1,78 @@
+"""`tfq quantize`: a recipe from start to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from tfq_pipeline import recipe
+from tfq_pipeline.cli import arguments
+from tfq_pipeline.cli.terminal import Terminal, table
+
+USAGE = (
+    "MODEL --recipe R [--train T] [--calibration C] [--data D] --output OUT.tflite [--report DIR]\n\n"
+    "MODEL is a Keras 3 .keras, a Keras 2 .h5 or .keras, or a SavedModel. T, C and D are an .npz (arrays named after\n"
+    "the inputs, or x and y), a folder of images in class folders, package.module:function, or a built-in data set\n"
+    "(fashion_mnist), which brings all three when given as D."
+)
+
+
+def define(values: flags.FlagValues) -> None:
+    for name, text in (
+        ("recipe", "Name of a built-in recipe (see 'tfq recipes'), or a .yaml or .json file."),
+        ("train", "Labelled data to train on."),
+        ("calibration", "Samples to calibrate with; the training data without labels by default."),
+        ("data", "Labelled data to measure on."),
+        ("output", "The .tflite to write."),
+        ("report", "Folder for run.json, plan.npz and report.html."),
+    ):
+        flags.DEFINE_string(name, None, text, flag_values=values)
+
+
+def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> Any:
+    model = arguments.one(args, "quantize", "MODEL")
+    chosen = recipe.load(arguments.needed(values.recipe, "recipe", "a recipe; 'tfq recipes' lists the built-in ones"))
+    output = arguments.writable(arguments.needed(values.output, "output", "the .tflite to write"), "output")
+    arguments.present(model, "a .keras, .h5 or SavedModel")
+    import tfq_pipeline as tfq
+
+    with terminal.progress() as progress:
+        result = tfq.quantize(
+            model, chosen, values.calibration, values.data, values.train, seed=values.seed, progress=progress
+        )
+        result.save(output)
+        if values.report:
+            result.document["report"] = str(result.report(values.report))
+    return result.document
+
+
+def show(document: Any, terminal: Terminal) -> None:
+    inspected, checked = document["inspect"], document["verification"]
+    console = terminal.console()
+    console.print(
+        f"{document['output']}: {inspected['size_bytes']:,} bytes, {inspected['compression_ratio']:.2f} times smaller"
+        f" than the float {inspected['float_size_bytes']:,}; {inspected['float_ops']} float ops,"
+        f" {inspected['unfolded_batch_norms']} unfolded batch norms",
+        soft_wrap=True,
+    )
+    if checked:
+        console.print(
+            f"verified on {checked['samples']} samples: largest error {checked['max_abs_error_lsb']} LSB,"
+            f" argmax agreement {checked['argmax_agreement']:.4f}",
+            soft_wrap=True,
+        )
+    passes = table("pass", "seconds")
+    for entry in document["passes"]:
+        passes.add_row(entry["name"], f"{entry['seconds']:.1f}")
+    console.print(passes)
+    if "metrics" in document:
+        metrics = table("metric", "float", "quantized", "drop")
+        before, after = document["metrics"]["float"], document["metrics"]["quantized"]
+        for name in before:
+            drop = f"{document['metrics']['accuracy_drop']:+.2f} points" if name == "accuracy" else ""
+            metrics.add_row(name, f"{before[name]:.4f}", f"{after[name]:.4f}", drop)
+        console.print(metrics)
+    if "report" in document:
+        console.print(f"report: {document['report']}", soft_wrap=True)
