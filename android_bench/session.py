@@ -183,7 +183,7 @@ def _failure(done: Completed, serial: str, what: str, names: Mapping[str, str]) 
     logged = next((line.strip() for line in lines if line.startswith("ERROR: ")), None)
     for remote, local in names.items():
         said = said.replace(remote, local)
-    text = f"{said} [{logged}]" if logged and done.code != _RUNNER_BAD_INPUT else said
+    text = f"{said} [{logged}]" if logged else said
     return BadInput(text) if done.code == _RUNNER_BAD_INPUT else DeviceFailed(f"device '{serial}': {text}")
 
 

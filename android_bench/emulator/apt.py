@@ -130,6 +130,7 @@ class Apt:
             "APT::Architectures": "arm64,amd64",
             "APT::Install-Recommends": "0",
             "APT::Sandbox::User": "root",
+            "APT::Update::Error-Mode": "any",
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
             "Debug::NoLocking": "1",

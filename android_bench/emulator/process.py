@@ -99,8 +99,7 @@ def start(rootfs: Rootfs, cpu: str, adb_port: int, storage_mb: int, logs: Path, 
         "--fork",
         "--kill-child",
         "sh",
-        "-c",
-        _INSIDE.read_text(),
+        str(_INSIDE),
     ]
     if not outlive:
         command = ["setpriv", "--pdeathsig", "KILL", *command]
@@ -298,8 +297,8 @@ def _why(log: str) -> str:
     """What to tell the user when the namespaces or mounts were refused."""
     if "unshare:" in log:
         return (
-            f"emulator: this machine refuses user namespaces ({_last(log)}); allow them (kernel.unprivileged_userns_clone=1, "
-            "kernel.apparmor_restrict_unprivileged_userns=0, a container that permits them), or use --device=host"
+            f"emulator: no user namespaces here ({_last(log)}); allow them (kernel.unprivileged_userns_clone=1, "
+            "kernel.apparmor_restrict_unprivileged_userns=0, a container that permits them) or use --device=host"
         )
     if "binfmt_misc" in log:
         return (

@@ -33,6 +33,7 @@ struct Api {
   Code (*AddOpaqueOptions)(OptionsT*, OpaqueOptionsT*);
   Code (*CreateCompiledModel)(EnvironmentT*, ModelT*, OptionsT*, CompiledModelT**);
   void (*DestroyCompiledModel)(CompiledModelT*);
+  Code (*GetNumModelSubgraphs)(ModelT*, size_t*);
   Code (*GetModelSignature)(ModelT*, size_t, SignatureT**);
   Code (*GetSignatureSubgraph)(SignatureT*, SubgraphT**);
   Code (*GetNumSignatureInputs)(SignatureT*, size_t*);
@@ -84,6 +85,7 @@ Status Load(const Library& library, Api* api) {
   TFQ_BIND(AddOpaqueOptions);
   TFQ_BIND(CreateCompiledModel);
   TFQ_BIND(DestroyCompiledModel);
+  TFQ_BIND(GetNumModelSubgraphs);
   TFQ_BIND(GetModelSignature);
   TFQ_BIND(GetSignatureSubgraph);
   TFQ_BIND(GetNumSignatureInputs);
@@ -195,8 +197,11 @@ class LiteRtRuntime : public Runtime {
         TFQ_RETURN_IF_ERROR(Register(XnnpackName, HandOverXnnpack));
       }
     }
-    TFQ_RETURN_IF_ERROR(
-        Check(api_.CreateCompiledModel(environment_, model_, options_, &compiled_), "compile model " + config.graph));
+    if (const Code code = api_.CreateCompiledModel(environment_, model_, options_, &compiled_); code != kOk) {
+      const std::string line = "LiteRT cannot prepare " + config.graph + " (status " + std::to_string(code) + ")";
+      // With a delegate it is not clear whose fault it is; alone, the runtime has judged the file.
+      return config.delegate != nullptr ? Status::Error(line + " with this delegate") : Status::BadInput(line);
+    }
     TFQ_RETURN_IF_ERROR(MakeBuffers());
     if (config.profile) {
       TFQ_RETURN_IF_ERROR(Check(api_.CompiledModelGetProfiler(compiled_, &profiler_), "get the profiler"));
@@ -263,6 +268,9 @@ class LiteRtRuntime : public Runtime {
     if (code != kOk) {
       return Status::BadInput(graph + " is not a .tflite file that LiteRT reads (status " + std::to_string(code) + ")");
     }
+    size_t subgraphs = 0;
+    TFQ_RETURN_IF_ERROR(Check(api_.GetNumModelSubgraphs(model_, &subgraphs), "count the subgraphs"));
+    if (subgraphs == 0) return Status::BadInput(graph + " is not a whole .tflite file: LiteRT finds no graph in it");
     return Status::Ok();
   }
 
