@@ -44,8 +44,8 @@ def _convert(model: Any, inputs: IoType | None, outputs: IoType | None) -> bytes
         converter.inference_output_type = types[outputs]
     said = io.StringIO()
     try:
-        # The converter warns of missing statistics for inputs, which FakeQuant nodes give, and prints its temporary
-        folders. with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        # The converter warns of missing statistics for inputs, which FakeQuant nodes give, and prints its folders.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             warnings.simplefilter("ignore")
             return bytes(converter.convert())
     except Exception as error:  # the converter raises a class of its own for every refusal
