@@ -131,5 +131,7 @@ def _legal(name: str) -> str:
 
 
 def _cause(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    """The line of a Keras error that says what is wrong: Keras wraps it in a traceback and the call's arguments."""
+    text = str(error).partition("Call arguments received")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

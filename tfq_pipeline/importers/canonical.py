@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,7 +101,8 @@ def canonical(flat: Flat) -> Flat:
 
 
 def _refuse_channels_first(call: Call, _emit: Emitter) -> None:
-    if call.layer.config.get("data_format") == "channels_first":
+    settings = call.layer.config["arguments"] if call.layer.kind == "Op" else call.layer.config
+    if settings.get("data_format") == "channels_first":
         raise UnsupportedLayer(
             call.layer.origin,
             call.layer.kind,
@@ -127,8 +129,8 @@ def _split_activation(call: Call, emit: Emitter) -> Sequence[Ref] | None:
         call.layer, "linear", lambda: replace(call.layer, config={**call.layer.config, "activation": "linear"})
     )
     (result,) = emit.apply(bare, call.args, call.types, call.kwargs)
-    kind, config = ACTIVATIONS[name]
-    return emit.apply(Layer(kind, config, f"{call.layer.name}_{name}", call.layer.origin), (result,), call.types)
+    plain = Layer("Activation", {"activation": name}, f"{call.layer.name}_{name}", call.layer.origin)
+    return emit.apply(plain, (result,), call.types)
 
 
 def _activation_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
@@ -136,11 +138,11 @@ def _activation_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
     if call.layer.kind != "Activation" or call.layer.config["activation"] not in ACTIVATIONS:
         return None
     kind, config = ACTIVATIONS[call.layer.config["activation"]]
+    plain = replace(call.layer, kind=kind, config=config)
+    # An Activation that stays one carries Keras 2's name from here on, and must not be read again by Keras 3's.
     if kind == "Activation":
-        if call.layer.config["activation"] == config["activation"]:
-            return None
-        return emit.append(replace(call, layer=replace(call.layer, config=config)))
-    return emit.apply(replace(call.layer, kind=kind, config=config), call.args[:1], call.types)
+        return emit.append(Call(-1, plain, call.args[:1], {}, call.types))
+    return emit.apply(plain, call.args[:1], call.types)
 
 
 def _split_separable(call: Call, emit: Emitter) -> Sequence[Ref] | None:
@@ -197,7 +199,8 @@ def _unary_op_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
     if plain is None:
         return None
     kind, config = plain
-    return emit.apply(replace(call.layer, kind=kind, config=config), call.args[:1], call.types)
+    result = Call(-1, replace(call.layer, kind=kind, config=config), call.args[:1], {}, call.types)
+    return emit.append(result) if kind == "Activation" else emit.apply(result.layer, result.args, result.types)
 
 
 Plain = tuple[str, Mapping[str, Any]]
@@ -331,17 +334,23 @@ def _hard_sigmoid_or_swish(call: Call, emit: Emitter) -> Sequence[Ref] | None:
     through operators, Multiply layers, and products in any order.
     """
     product = _product(call, emit)
-    if product is None or not math.isclose(product.scale, 1.0 / 6.0, rel_tol=1e-5):
+    if product is None:
         return None
-    gates = [f for f in product.factors if isinstance(f, _Gate)]
-    if len(gates) != 1:
-        return None
-    source = gates[0].source
-    rest = [f for f in product.factors if f != gates[0]]
-    if rest not in ([], [source]) or emit.type_of(source).shape != call.types[0].shape:
-        return None
-    plain = replace(call.layer, kind="HardSwish" if rest else "HardSigmoid", config={}, weights=())
-    return emit.append(Call(-1, plain, (source,), {}, call.types))
+    for at, gate in enumerate(product.factors):
+        if not isinstance(gate, _Gate) or emit.type_of(gate.source).shape != call.types[0].shape:
+            continue
+        rest = Counter(product.factors[:at] + product.factors[at + 1 :])
+        # x may be a product itself, and was opened with the rest.
+        source = _product(emit.producer(gate.source), emit) or _Product(1.0, (gate.source,))
+        if not rest and math.isclose(product.scale, 1.0 / 6.0, rel_tol=1e-5):
+            kind = "HardSigmoid"
+        elif rest == Counter(source.factors) and math.isclose(product.scale, source.scale / 6.0, rel_tol=1e-5):
+            kind = "HardSwish"
+        else:
+            continue
+        plain = replace(call.layer, kind=kind, config={}, weights=())
+        return emit.append(Call(-1, plain, (gate.source,), {}, call.types))
+    return None
 
 
 def _product(call: Call, emit: Emitter) -> _Product | None:

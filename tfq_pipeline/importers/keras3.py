@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, RECURRENT
 from tfq_pipeline.importers.canonical import IDENTITY
@@ -15,6 +17,11 @@ from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_arra
 
 # Keras 3 argument -> tf_keras argument.
 RENAMED: Mapping[str, Mapping[str, str]] = {"LeakyReLU": {"negative_slope": "alpha"}}
+
+# Arguments that tf_keras' from_config asks for and Keras 3 does not write: unknown shapes, found at the first call.
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "MultiHeadAttention": {"query_shape": None, "key_shape": None, "value_shape": None},
+}
 
 # Arguments that change nothing at inference, whatever their value.
 INERT = frozenset(
@@ -109,8 +116,17 @@ class Keras3:
         if not hasattr(layer, "_nodes_by_depth"):
             return None
         nodes = [n for depth in sorted(layer._nodes_by_depth, reverse=True) for n in layer._nodes_by_depth[depth]]
+        # Keras 3 overrides the recorded training flag at inference, and records True for augmentation on its own.
         return Graph(
-            [Node(n.operation, tuple(n.arguments.args), dict(n.arguments.kwargs), list(n.outputs)) for n in nodes],
+            [
+                Node(
+                    n.operation,
+                    tuple(n.arguments.args),
+                    {k: v for k, v in n.arguments.kwargs.items() if k != "training"},
+                    list(n.outputs),
+                )
+                for n in nodes
+            ],
             list(layer._inputs),
             list(layer._outputs),
         )
@@ -174,6 +190,8 @@ def _in_tf_keras(kind: str) -> bool:
 
 def _operation(node: Node, path: str) -> Translated:
     """A `keras.ops` node: operands in the order of the operation's call, settings by name."""
+    import keras
+
     from tfq_pipeline.importers.op_layer import OPS, encode_key
 
     kind = type(node.layer).__name__
@@ -182,18 +200,20 @@ def _operation(node: Node, path: str) -> Translated:
         raise UnsupportedLayer(
             path, f"keras.ops, {kind}", "this operation has no counterpart here", "write it with other keras.ops"
         )
-    arguments = {k: v for k, v in node.layer.get_config().items() if k not in ("name", "dtype")}
+    arguments = {k: v for k, v in node.layer.get_config().items() if k not in ("name", "dtype") and v is not None}
     if name == "cast":
         arguments["dtype"] = str(node.outputs[0].dtype)
     bound = inspect.signature(node.layer.call).bind(*node.args, **node.kwargs).arguments
     operands: list[Any] = []
     for key, value in bound.items():
+        if value is None:
+            continue
         if key == "key":
             arguments["key"] = encode_key(value)
+        elif key == "constant_values":
+            arguments[key] = value
         elif isinstance(value, list | tuple):
-            operands.extend(value)
-        elif key == "kwargs":
-            arguments.update(value)
+            operands.extend(value if any(isinstance(v, keras.KerasTensor) for v in value) else [np.asarray(value)])
         else:
             operands.append(value)
     return Translated(Layer("Op", {"op": name, "arguments": arguments}, path, path), tuple(operands), {})
@@ -227,7 +247,7 @@ def _accepted(kind: str, config: Mapping[str, Any], path: str, layer: Any) -> di
     accepted = _parameters(getattr(tf_keras.layers, kind)) | {"trainable"}
     defaults = _defaults(type(layer)) if layer is not None else {}
     renamed = RENAMED.get(kind, {})
-    plain: dict[str, Any] = {}
+    plain: dict[str, Any] = dict(ADDED.get(kind, {}))
     for key, value in config.items():
         key = renamed.get(key, key)
         if key == "name" or key.endswith(("_initializer", "_regularizer", "_constraint")):
@@ -236,7 +256,7 @@ def _accepted(kind: str, config: Mapping[str, Any], path: str, layer: Any) -> di
             plain.update(_dtype(value))
         elif key in accepted:
             plain[key] = _plain(value, path)
-        elif key not in INERT and layer is not None and not (key in defaults and defaults[key] == value):
+        elif key not in INERT and layer is not None and (value != defaults[key] if key in defaults else bool(value)):
             raise UnsupportedLayer(
                 path, kind, f"argument {key}={value!r} has no counterpart in Keras 2", f"build it without {key}"
             )

@@ -75,7 +75,9 @@ def _resize(x: Any, size: Sequence[int], interpolation: str = "bilinear", antial
 
 def _pool(kind: str) -> Callable[..., Any]:
     def pool(x: Any, pool_size: Any, strides: Any = None, padding: str = "valid", **_: Any) -> Any:
-        return tf.nn.pool(x, _axes(pool_size), kind, strides=_axes(strides or pool_size), padding=padding.upper())
+        window = np.broadcast_to(pool_size, len(x.shape) - 2).tolist()
+        steps = np.broadcast_to(pool_size if strides is None else strides, len(x.shape) - 2).tolist()
+        return tf.nn.pool(x, window, kind, strides=steps, padding=padding.upper())
 
     return pool
 
@@ -112,8 +114,8 @@ def _variance(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return tf.math.reduce_variance(x, axis=_axes(axis), keepdims=keepdims)
 
 
-def _normalize(x: Any, axis: int = -1, order: int = 2, epsilon: float = 1e-12) -> Any:
-    return x / tf.maximum(tf.norm(x, ord=order, axis=axis, keepdims=True), tf.sqrt(epsilon))
+def _normalize(x: Any, axis: int = -1, order: int = 2, epsilon: float = 1e-7) -> Any:
+    return x / tf.maximum(tf.norm(x, ord=order, axis=axis, keepdims=True), epsilon)
 
 
 def encode_key(key: Any) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfq_pipeline.errors import GateFailed
 from tfq_pipeline.importers.build import Built
-from tfq_pipeline.importers.ir import Call, Flat, Ref
+from tfq_pipeline.importers.ir import Call, Flat, Ref, refs_in
 
 TOLERANCE = 1e-5
 SAMPLES = 4
@@ -32,7 +32,7 @@ def _random_input(flat: Flat, ref: Ref, rng: np.random.Generator) -> np.ndarray:
     dtype = call.types[0].dtype
     free = FREE_IMAGE if len(call.types[0].shape or ()) >= 4 else FREE_SEQUENCE
     shape = (SAMPLES, *(free if n is None else n for n in (call.types[0].shape or (None,))[1:]))
-    readers = [c for c in flat.calls if ref in c.args]
+    readers = [c for c in flat.calls if ref in refs_in(list(c.args))]
     sizes = [c.layer.config["input_dim"] for c in readers if c.layer.kind == "Embedding"]
     if sizes:
         return rng.integers(0, min(sizes), shape).astype(dtype)
