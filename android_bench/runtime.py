@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from android_bench.elf import neighbours
 from android_bench.files import default_cache, whole
 from tfq_pipeline.errors import DeviceFailed
 
@@ -22,11 +23,17 @@ _WHEEL_TAGS = {"linux_arm64": ("manylinux_2_27_aarch64", "manylinux_2_28_aarch64
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime library on this machine's disk, made for some platform."""
+    """A runtime library on this machine's disk, made for some platform.
+
+    Attributes:
+        version: empty where only the library itself can say.
+        companions: libraries that it needs and a device may not have.
+    """
 
     name: str
     version: str
     library: Path
+    companions: tuple[Path, ...] = ()
 
 
 def litert(target: str, cache: Path | None = None) -> Runtime:
@@ -57,10 +64,10 @@ def litert(target: str, cache: Path | None = None) -> Runtime:
 
 
 def custom(library: Path, name: str) -> Runtime:
-    """A library that the user names, such as Debian's libtensorflow-lite.so; it says its version when it runs."""
+    """A library that the user names, such as Debian's libtensorflow-lite.so, with what it needs from its folder."""
     if not library.is_file():
         raise DeviceFailed(f"runtime {name}: no library {library}")
-    return Runtime(name, "", library)
+    return Runtime(name, "", library, tuple(neighbours(library)))
 
 
 def host_platform() -> str:

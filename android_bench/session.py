@@ -91,12 +91,15 @@ class Session:
         from tfq_pipeline import native
 
         library = _runtime(experiment, self.info)
-        model = self._put(experiment.model)
+        runner = native.runner(self.info.platform)
+        self._put(experiment.model, runner, library.library, *library.companions)
+        model = self._path(experiment.model)
         command = [
-            self._put(native.runner(self.info.platform)),
+            *(["env", f"LD_LIBRARY_PATH={self.folder}"] if library.companions else []),
+            self._path(runner),
             f"--graph={model}",
             f"--runtime={library.name}",
-            f"--runtime_library={self._put(library.library)}",
+            f"--runtime_library={self._path(library.library)}",
             f"--runtime_version={library.version}",
             *flags,
         ]
@@ -128,30 +131,41 @@ class Session:
             flags.append(f"--delegate_report={report}")
         elif not library.is_file():
             raise BadInput(f"delegate '{delegate.name}': neither int4 nor the file of a library")
-        flags.append(f"--external_delegate_path={self._put(library)}")
+        self._put(library)
+        flags.append(f"--external_delegate_path={self._path(library)}")
         if options:
             flags.append("--external_delegate_options=" + ";".join(f"{key}:{value}" for key, value in options.items()))
         return flags
 
-    def _put(self, local: Path) -> str:
-        """Pushes a file once and makes sure that it arrived whole."""
-        if local not in self._pushed:
-            remote = f"{self.folder}/{len(self._pushed)}-{local.name}"
-            self.device.push(local, remote)
-            self._verify(remote, sha256(local))
-            self._pushed[local] = remote
+    def _put(self, *files: Path) -> None:
+        """Pushes files that were not pushed before and makes sure that they arrived whole."""
+        new = [file for file in dict.fromkeys(files) if file not in self._pushed]
+        for file in new:
+            taken = self._pushed.values()
+            remote = f"{self.folder}/{file.name}"
+            remote = f"{self.folder}/{len(taken)}-{file.name}" if remote in taken else remote
+            self.device.push(file, remote)
+            self._pushed[file] = remote
+        if new:
+            self._verify({self._path(file): sha256(file) for file in new})
+
+    def _path(self, local: Path) -> str:
+        """Where a pushed file lies on the device."""
         return self._pushed[local]
 
     def _pull(self, remote: str, local: Path) -> None:
         self.device.pull(remote, local)
-        self._verify(remote, sha256(local))
+        self._verify({remote: sha256(local)})
 
-    def _verify(self, remote: str, wanted: str) -> None:
-        done = self.device.shell(["sha256sum", remote])
-        if done.code != 0 or done.stdout.split()[:1] != [wanted]:
-            raise DeviceFailed(
-                f"device '{self.device.serial}': {remote} is not what it was sent as (its SHA-256 differs); run again"
-            )
+    def _verify(self, wanted: Mapping[str, str]) -> None:
+        """Compares SHA-256 checksums by path on the device."""
+        said = self.device.shell(["sha256sum", *wanted], doing="checking the files").stdout
+        found = {path: checksum for checksum, _, path in (line.partition("  ") for line in said.splitlines())}
+        for path, checksum in wanted.items():
+            if found.get(path) != checksum:
+                raise DeviceFailed(
+                    f"device '{self.device.serial}': {path} is not what it was sent as (its SHA-256 differs); run again"
+                )
 
 
 @contextmanager

@@ -58,7 +58,8 @@ class FakeDevice:
 
     def shell(self, command: Sequence[str], timeout: float = 60.0, doing: str | None = None) -> Completed:
         if command[0] == "sha256sum":
-            return Completed(0, f"{hashlib.sha256(self.files[command[1]]).hexdigest()}  x\n", "")
+            sums = (f"{hashlib.sha256(self.files[name]).hexdigest()}  {name}\n" for name in command[1:])
+            return Completed(0, "".join(sums), "")
         self.commands.append([*command, f"({doing}, {timeout:g} s)"])
         return self.answer
 
@@ -131,7 +132,7 @@ def test_file_that_arrives_damaged(model: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (Completed(2, "", "tfq_runner: /w/0-m.tflite is not a model\n"), BadInput, r"^/\S+/m\.tflite is not a model$"),
+        (Completed(2, "", "tfq_runner: /w/m.tflite is not a model\n"), BadInput, r"^/\S+/m\.tflite is not a model$"),
         (
             Completed(3, "", "ERROR: node 3\ntfq_runner: compile: 504\n"),
             DeviceFailed,
