@@ -12,7 +12,7 @@ INSTALLED := tfq_int4_delegate tfq_runner
 CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cc' '*.h')
 QEMU_CPUS := cortex-a53 cortex-a76 max
 
-cmake = >/dev/null cmake -G Ninja -S . --log-level=WARNING -DCMAKE_BUILD_TYPE=Release
+cmake = >/dev/null cmake --no-warn-unused-cli -G Ninja -S . --log-level=WARNING -DCMAKE_BUILD_TYPE=Release
 ctest = ctest --output-on-failure --no-tests=error -j $(JOBS)
 heading = @printf '\n== %s\n' "$(1)"
 
