@@ -102,6 +102,13 @@ pytest-long:
 	$(call heading,Python tests with the slow ones)
 	@$(PY) -m pytest -n 2
 
+.PHONY: bench
+bench: native  ## speed of the delegate's kernels on this machine (Google Benchmark)
+	$(call heading,kernel benchmarks)
+	@$(cmake) -B $(NATIVE)/bench -DTFQ_BENCH=ON -DTFQ_TESTS=OFF
+	@cmake --build $(NATIVE)/bench -j $(JOBS) --target int4_kernels_bench -- --quiet
+	@$(NATIVE)/bench/delegates/int4/int4_kernels_bench
+
 .PHONY: lock
 lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index that pip is set up with
 	@.venv/bin/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
