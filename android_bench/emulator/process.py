@@ -269,7 +269,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> No
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise DeviceFailed(_why(log.read_text(errors="replace")))
+            raise DeviceFailed(why(log.read_text(errors="replace")))
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
@@ -293,7 +293,7 @@ def _connect(server: adbutils.AdbClient, serial: str) -> None:
     raise DeviceFailed(f"emulator: adb does not reach {serial}: {answer.strip()}")
 
 
-def _why(log: str) -> str:
+def why(log: str) -> str:
     """What to tell the user when the namespaces or mounts were refused."""
     if "unshare:" in log:
         return (

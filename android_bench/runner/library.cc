@@ -4,10 +4,6 @@
 
 namespace tfq::runner {
 
-Library::~Library() {
-  if (handle_ != nullptr) dlclose(handle_);
-}
-
 Status Library::Open(const std::string& path) {
   path_ = path;
   handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

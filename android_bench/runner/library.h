@@ -1,4 +1,5 @@
-// A shared library opened at run time.
+// A shared library opened at run time. It stays until the process ends: runtimes leave threads and exit handlers
+// behind, and libLiteRt.so crashes when it is unloaded.
 #ifndef TFQ_ANDROID_BENCH_RUNNER_LIBRARY_H_
 #define TFQ_ANDROID_BENCH_RUNNER_LIBRARY_H_
 
@@ -13,7 +14,6 @@ class Library {
   Library() = default;
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
-  ~Library();
 
   Status Open(const std::string& path);
 
