@@ -1,8 +1,8 @@
 // Preloaded into adbd in the emulated device.
 //
-// Android's adbd takes its port and its identity from system properties and listens on every interface. Debian's adbd has no property store,
-// and an emulated device must not open the user's machine: so properties come from a file here, and a socket bound to every
-// address is bound to loopback instead.
+// Android's adbd takes its port and its identity from system properties and listens on every interface. Debian's adbd
+// has no property store, and an emulated device must not open the user's machine: so properties come from a file here,
+// and a socket bound to every address is bound to loopback instead.
 
 #include <arpa/inet.h>
 #include <dlfcn.h>

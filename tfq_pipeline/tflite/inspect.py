@@ -11,6 +11,7 @@ import numpy as np
 
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite import metadata
+from tfq_pipeline.tflite.delegation import delegation
 from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS
 
 _FLOAT_TYPES = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
@@ -42,6 +43,7 @@ def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
         "unfolded_batch_norms": len(unfolded_batch_norms(model)),
         "float_ops": len(float_ops(model)),
         "weights": weights,
+        "delegate": delegation(data),
         "about": {key: value for key, value in about.items() if key != "operators"},
     }
 

@@ -58,16 +58,16 @@ constexpr int kOptionalTensor = -1;
 // Arrays are one malloc block: the count, then the elements. Whoever receives one frees it with free().
 struct IntArray {
   int32_t size;
-  int32_t data[1];
+  int32_t data[];
 };
 
 struct FloatArray {
   int32_t size;
-  float data[1];
+  float data[];
 };
 
 inline IntArray* NewIntArray(int32_t size) {
-  const size_t bytes = offsetof(IntArray, data) + sizeof(int32_t) * static_cast<size_t>(size > 0 ? size : 1);
+  const size_t bytes = offsetof(IntArray, data) + sizeof(int32_t) * static_cast<size_t>(size);
   IntArray* array = static_cast<IntArray*>(std::malloc(bytes));
   if (array != nullptr) array->size = size;
   return array;
