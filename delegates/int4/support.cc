@@ -1,6 +1,7 @@
 #include "delegates/int4/support.h"
 
 #include <cmath>
+#include <cstdio>
 #include <iterator>
 
 #include "delegates/int4/abi/names.h"
@@ -16,6 +17,12 @@ std::string Quoted(const abi::Tensor& tensor) {
 }
 
 std::string Number(int64_t value) { return std::to_string(value); }
+
+std::string Real(float value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", static_cast<double>(value));
+  return text;
+}
 
 int32_t Rank(const abi::Tensor& tensor) { return tensor.dims == nullptr ? 0 : tensor.dims->size; }
 
@@ -155,7 +162,7 @@ std::string CheckActivationQuantization(const NodeView& view) {
     }
     if (affine->scale->size != 1) return name + " has " + Number(affine->scale->size) + " scales, not one";
     if (!std::isfinite(tensor->params.scale) || tensor->params.scale <= 0) {
-      return name + " has a scale of " + std::to_string(tensor->params.scale);
+      return name + " has a scale of " + Real(tensor->params.scale);
     }
     if (tensor->params.zero_point < INT8_MIN || tensor->params.zero_point > INT8_MAX) {
       return name + " has a zero point of " + Number(tensor->params.zero_point) + ", outside int8";
@@ -204,7 +211,7 @@ std::string CheckScaleRatio(const NodeView& view) {
   for (int32_t i = 0; i < scales.size; ++i) {
     int32_t multiplier, shift;
     if (!QuantizeMultiplier(EffectiveScale(view, i), &multiplier, &shift)) {
-      return "scale " + Number(i) + " of weights " + Quoted(*view.weights) + " is " + std::to_string(scales.data[i]) +
+      return "scale " + Number(i) + " of weights " + Quoted(*view.weights) + " is " + Real(scales.data[i]) +
              ", out of range with those of input and output";
     }
   }

@@ -90,8 +90,8 @@ TEST(Support, DeclinesWithTheReason) {
        [](FakeGraph* g) { g->tensor(0).quantization.type = abi::QuantizationType::kNone; }},
       {"input 'input' has a zero point of 200, outside int8",
        [](FakeGraph* g) { g->tensor(0).params.zero_point = 200; }},
-      {"output 'output' has a scale of 0.000000", [](FakeGraph* g) { g->tensor(kOutput).params.scale = 0; }},
-      {"scale 0 of weights 'weights' is 1000000000000.000000, out of range with those of input and output",
+      {"output 'output' has a scale of 0", [](FakeGraph* g) { g->tensor(kOutput).params.scale = 0; }},
+      {"scale 0 of weights 'weights' is 1e+12, out of range with those of input and output",
        [](FakeGraph* g) {
          static_cast<abi::AffineQuantization*>(g->tensor(kWeights).quantization.params)->scale->data[0] = 1e12f;
        }},
