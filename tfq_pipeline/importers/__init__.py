@@ -104,14 +104,23 @@ def _guarded(path: Path, load_file: Callable[[], Any]) -> Any:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         cause = re.sub(r"\s+", " ", lines[0])[:200] if lines else "no message"
         raise BadInput(
-            f"{path}: the model cannot be loaded ({type(error).__name__}: {cause}); save it again"
+            f"{path}: the model cannot be loaded ({type(error).__name__}: {cause}); "
+            "save it again or pass the model as a Python object"
         ) from error
+
+
+# Classes of Keras 2 graphs that are no public layers.
+GRAPH_CLASSES = ("Functional", "Model", "Sequential", "TFOpLambda", "SlicingOpLambda")
+
+
+def _is_keras_class(package: Any, kind: str) -> bool:
+    return kind in GRAPH_CLASSES or hasattr(package.layers, kind)
 
 
 def _load_keras3(path: Path) -> Any:
     import keras
 
-    check_loadable(path, keras.saving.get_custom_objects())
+    check_loadable(path, keras.saving.get_custom_objects(), lambda kind: _is_keras_class(keras, kind))
     return _guarded(path, lambda: keras.models.load_model(path, compile=False))
 
 
@@ -121,7 +130,7 @@ def _load_keras2(path: Path) -> Any:
     from tfq_pipeline.importers import op_layer  # registers the layers of canonical models that were saved
 
     custom = {**tf_keras.saving.get_custom_objects(), **op_layer.LAYERS}
-    check_loadable(path, custom)
+    check_loadable(path, custom, lambda kind: _is_keras_class(tf_keras, kind))
     return _guarded(path, lambda: tf_keras.models.load_model(path, compile=False))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,12 @@ def _keras_of(version: Any) -> str:
     return "keras3" if isinstance(version, str) and version.startswith("3") else "keras2"
 
 
-def check_loadable(path: Path, custom: Mapping[str, Any]) -> None:
+def check_loadable(path: Path, custom: Mapping[str, Any], is_known: Callable[[str], bool]) -> None:
     """Refuses a Keras file whose layers need code that the file does not bring.
 
     Args:
         custom: registered custom objects by their registered name.
+        is_known: whether a class name without a module, as HDF5 files have it, is one that Keras brings.
 
     Raises:
         UnsupportedLayer: a Lambda layer, whose code would have to be run from the file; a class that is not Keras'.
@@ -123,10 +124,12 @@ def check_loadable(path: Path, custom: Mapping[str, Any]) -> None:
                 f"{path} holds Python code for it, which is not run from a file",
                 "replace it by Keras layers or keras.ops, or pass the model as a Python object",
             )
-        module = layer.get("module")
-        registered = layer.get("registered_name")
-        own = isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras", "builtins")
-        if (own or (module is None and registered is not None and ">" in registered)) and registered not in custom:
+        module, registered = layer.get("module"), layer.get("registered_name") or kind
+        if isinstance(module, str):
+            own = module.split(".")[0] not in ("keras", "tf_keras", "builtins")
+        else:
+            own = not is_known(kind)
+        if own and registered not in custom:
             raise UnsupportedLayer(
                 name,
                 kind,
@@ -137,11 +140,13 @@ def check_loadable(path: Path, custom: Mapping[str, Any]) -> None:
 
 
 def _layers(value: Any) -> Iterator[dict[str, Any]]:
-    """Every serialized object of a config that a `layers`, `layer` or `cell` entry or the top holds."""
+    """Every layer of a config: entries of `layers` lists, and what wrappers hold as `layer` or `cell`."""
     if isinstance(value, dict):
-        if isinstance(value.get("class_name"), str) and "config" in value:
-            yield value
-        for inner in value.values():
+        for key, inner in value.items():
+            found = (
+                inner if key == "layers" and isinstance(inner, list) else [inner] if key in ("layer", "cell") else []
+            )
+            yield from (v for v in found if isinstance(v, dict) and isinstance(v.get("class_name"), str))
             yield from _layers(inner)
     elif isinstance(value, list):
         for inner in value:

@@ -171,7 +171,7 @@ class Walker:
             raise UnsupportedLayer(
                 path,
                 kind,
-                f"it is not a built-in layer, and following its call() failed with {_one_line(error)}",
+                f"Keras 2 has no such layer, and following its call() failed with {_one_line(error)}",
                 "write its call() with Keras layers and keras.ops alone, or replace it by built-in layers",
             ) from error
         if len(graph.outputs) != len(node.outputs):

@@ -80,8 +80,11 @@ def test_layers_that_need_code_are_named_before_loading(tmp_path):
 
     scale = {"class_name": "Lambda", "module": "keras.layers", "config": {"name": "scale"}}
     with pytest.raises(UnsupportedLayer, match=r"layer 'scale' \(Lambda\).*not run from a file"):
-        check_loadable(model(scale), {})
+        check_loadable(model(scale), {}, bool)
     own = {"class_name": "Own", "module": "app.layers", "registered_name": "app>Own", "config": {"name": "mine"}}
     with pytest.raises(UnsupportedLayer, match=r"layer 'mine' \(Own\).*register"):
-        check_loadable(model(own), {})
-    check_loadable(model(own), {"app>Own": object})
+        check_loadable(model(own), {}, bool)
+    check_loadable(model(own), {"app>Own": object}, bool)
+    bare = {"class_name": "Own", "config": {"name": "mine"}}
+    with pytest.raises(UnsupportedLayer, match="does not bring the code"):
+        check_loadable(model(bare), {}, lambda kind: kind == "Dense")

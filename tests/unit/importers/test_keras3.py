@@ -360,14 +360,10 @@ def test_custom_layers_of_standard_parts_are_opened(tmp_path, photos):
     x = Block(4, name="again")(block(image))
     imported = ported(keras.Model(image, OwnDense(name="own")(layers.Flatten()(x))), tmp_path, photos)
     assert kinds(imported).count("Conv2D") == 2
-    dense = (
-        imported.model.get_layer("own_matmul") if "own_matmul" in imported.layer_names else imported.model.layers[-1]
-    )
+    dense = imported.model.layers[-1]
     assert type(dense).__name__ == "Dense"
     assert dense.use_bias
-    assert "block/conv2d" in imported.layer_names.values() or any(
-        v.startswith("block/conv2d") for v in imported.layer_names.values()
-    )
+    assert any(path.startswith("block/conv2d") for path in imported.layer_names.values())
 
 
 class Subclassed(keras.Model):
@@ -384,9 +380,9 @@ class Subclassed(keras.Model):
 def test_a_subclassed_model_object_is_opened():
     model = Subclassed()
     model(np.zeros((1, 8, 8, 3), "float32"))
-    compare_subclassed = importers.load(randomize(model))
+    imported = importers.load(randomize(model))
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
-    np.testing.assert_allclose(compare_subclassed.model(x), model(x), atol=1e-5)
+    np.testing.assert_allclose(imported.model(x), model(x), atol=1e-5)
 
 
 def test_a_subclassed_model_that_was_never_called_is_refused():
@@ -485,7 +481,11 @@ def test_an_imported_model_imports_again_unchanged(tmp_path):
     [
         (lambda: keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=5), 32),
         (lambda: keras.applications.MobileNetV3Small((64, 64, 3), weights=None, minimalistic=False, classes=5), 64),
-        (lambda: keras.applications.EfficientNetB0(input_shape=(32, 32, 3), weights=None, classes=5), 32),
+        pytest.param(
+            lambda: keras.applications.EfficientNetB0(input_shape=(32, 32, 3), weights=None, classes=5),
+            32,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["MobileNetV2", "MobileNetV3Small", "EfficientNetB0"],
 )
