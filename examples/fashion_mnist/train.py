@@ -10,6 +10,7 @@ Few wide layers rather than many narrow ones: at 4 bits the scale and bias of a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -25,20 +26,20 @@ flags.DEFINE_integer("seed", 1, "Seed of the weights, the shuffling and the augm
 flags.DEFINE_integer("threads", 2, "CPU threads.", lower_bound=1)
 
 
-def build() -> object:
+def build() -> Any:
     """The float model: image [28, 28, 1] in 0..1 to logits [10]."""
     import keras
     from keras import layers
 
-    def norm(x: object, name: str, activate: bool = True) -> object:
+    def norm(x: Any, name: str, activate: bool = True) -> Any:
         x = layers.BatchNormalization(momentum=0.95, name=f"{name}_bn")(x)
         return layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
 
-    def conv(x: object, filters: int, name: str, kernel: int = 1, stride: int = 1, activate: bool = True) -> object:
+    def conv(x: Any, filters: int, name: str, kernel: int = 1, stride: int = 1, activate: bool = True) -> Any:
         x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=name)(x)
         return norm(x, name, activate)
 
-    def depthwise(x: object, name: str, stride: int = 1) -> object:
+    def depthwise(x: Any, name: str, stride: int = 1) -> Any:
         x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, name=name)(x)
         return norm(x, name)
 
@@ -61,7 +62,7 @@ def build() -> object:
 def augmented(images: np.ndarray, labels: np.ndarray, batch: int, rng: np.random.Generator) -> Iterator[tuple]:
     """Shuffled batches for ever, each image mirrored half the time and shifted by up to one pixel."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
+    windows: Any = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))  # type: ignore[call-overload]
     while True:
         order = rng.permutation(len(images))
         for start in range(0, len(order) - batch + 1, batch):

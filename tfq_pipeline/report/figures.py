@@ -65,7 +65,7 @@ def bars(rows: Sequence[Bar], unit: str, described: str) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_RC):
+    with rc_context(_RC):  # type: ignore[arg-type]
         figure = Figure(figsize=(_WIDTH, 0.62 + _ROW * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         places = range(len(rows))
@@ -91,7 +91,7 @@ def cells(rows: Sequence[str], columns: Sequence[str], values: Mapping[tuple[str
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    with rc_context(_RC):
+    with rc_context(_RC):  # type: ignore[arg-type]
         figure = Figure(figsize=(_WIDTH, 1.25 + _ROW * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for y, row in enumerate(rows):

@@ -222,7 +222,7 @@ def _latencies(
             Bar(f"{name}{delegated}", median, colour if b["delegate"] else f"{colour}-soft", f"{median:.3f} ms")
         )
     first = benchmarks[0]
-    where = f"{first['cpu'] or first['device']}, {first['runtime']} {first['runtime_version'] or ''}, {first['threads']} thread"
+    where = f"{first['cpu'] or first['device']}, {first['runtime']} {first['runtime_version'] or ''}, {first['threads']} thread"  # noqa: E501
     title = "Latency on the emulated arm64 device" if emulated else "Latency on this machine"
     warning = (
         " Emulated: it shows that the files run there and agree, and says nothing about the speed of a phone."
@@ -249,7 +249,7 @@ def _detail(run: Mapping[str, Any]) -> dict[str, Any]:
             0,
             (
                 "against the fake-quantized Keras model",
-                f"largest error {checked['max_abs_error_lsb']:g} LSB, argmax agrees on {_percent(checked['argmax_agreement'])}"
+                f"largest error {checked['max_abs_error_lsb']:g} LSB, argmax agrees on {_percent(checked['argmax_agreement'])}"  # noqa: E501
                 f" of {checked['samples']} samples",
             ),
         )

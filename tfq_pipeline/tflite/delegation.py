@@ -19,12 +19,12 @@ def delegation(data: bytes) -> dict[str, Any]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    from tfq_pipeline import delegate
+    from tfq_pipeline.delegate import load
 
     with tempfile.TemporaryDirectory(prefix="tfq-") as folder:
         path = os.path.join(folder, "report.json")
         try:
-            Interpreter(model_content=data, experimental_delegates=[delegate.load(report=path)])
+            Interpreter(model_content=data, experimental_delegates=[load(report=path)])
         except (TfqError, RuntimeError, ValueError) as error:
             return {"unavailable": " ".join(str(error).split())}
         if not os.path.exists(path):

@@ -176,9 +176,9 @@ def open_model(
 def _delegate(name: str, threads: int, runtime: str) -> Any:
     if name != "int4":
         raise BadInput(f"delegate '{name}': not known; give int4, or leave it out")
-    from tfq_pipeline import delegate
+    from tfq_pipeline.delegate import load
 
-    return delegate.load(threads=threads, runtime=runtime)
+    return load(threads=threads, runtime=runtime)
 
 
 def first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Builds small quantized .tflite models, tensor by tensor, for the delegate's tests and for golden files.
 
-The file's own vocabulary is kept: conv filters are OHWI, depthwise 1HWC, dense [out, in]; INT4 constants are packed two a byte,
-low nibble first.
+The file's own vocabulary is kept: conv filters are OHWI, depthwise 1HWC, dense [out, in]; INT4 constants are packed
+two a byte, low nibble first.
 """
 
 from __future__ import annotations
@@ -167,10 +167,25 @@ def output_size(size: int, kernel: int, stride: int, dilation: int, padding: str
     return -(-size // stride) if padding == "same" else -(-(size - effective + 1) // stride)
 
 
-def random_layer(builder: ModelBuilder, rng: np.random.Generator, op: str, source: int, source_shape: Sequence[int],
-                 source_scale: float, *, out: int = 8, kernel: tuple[int, int] = (3, 3), groups: int = 1,
-                 depth_multiplier: int = 1, bias: bool = True, per_channel: bool = True, zero_point: int = 0,
-                 weight_dtype: str = "int4", gain: float = 1.0, **options: Any) -> tuple[int, tuple[int, ...], float]:
+def random_layer(
+    builder: ModelBuilder,
+    rng: np.random.Generator,
+    op: str,
+    source: int,
+    source_shape: Sequence[int],
+    source_scale: float,
+    *,
+    out: int = 8,
+    kernel: tuple[int, int] = (3, 3),
+    groups: int = 1,
+    depth_multiplier: int = 1,
+    bias: bool = True,
+    per_channel: bool = True,
+    zero_point: int = 0,
+    weight_dtype: str = "int4",
+    gain: float = 1.0,
+    **options: Any,
+) -> tuple[int, tuple[int, ...], float]:
     """Appends one random quantized layer; the output scale is such that outputs spread over the int8 range.
 
     Args:
