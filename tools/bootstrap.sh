@@ -105,11 +105,15 @@ if ! sha256sum --status -c "$stamp" 2>/dev/null; then
 fi
 
 # `tfq` and the imports of the checkout itself; the native files come from `make native`, so CMake is left out here.
-stamp=$venv/project.sha256
+stamp=$venv/checkout.sha256
 if ! sha256sum --status -c "$stamp" 2>/dev/null; then
   say "installing the checkout as an editable package"
   "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation \
     --config-settings=wheel.cmake=false --config-settings=editable.mode=inplace --editable .
-  sha256sum pyproject.toml >"$stamp"
+  # In place of an import hook that goes before sys.path a plain path, so that a second worktree with the same .venv runs
+  # its own files.
+  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  pwd >"$site/_editable_skbc_tfq.pth"
+  sha256sum pyproject.toml tools/bootstrap.sh >"$stamp"
 fi
 say "done"
