@@ -5,7 +5,6 @@
 #include <string>
 
 #include "delegates/int4/abi/names.h"
-#include "delegates/int4/ops/op.h"
 #include "delegates/int4/partition.h"
 #include "delegates/int4/support.h"
 
@@ -66,7 +65,7 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
     const std::string reason = WhyDeclined(*context, *node, *registration, &view);
     if (reason.empty()) taken.push_back(index);
     nodes.push_back({0, index, abi::OpName(*registration), reason.empty(),
-                     reason.empty() ? KernelName(view.kind, options_) : reason});
+                     reason.empty() ? view.op->kernel(view, options_) : reason});
   }
   Report(context, std::move(nodes));
   if (taken.empty()) return abi::Status::kOk;

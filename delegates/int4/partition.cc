@@ -10,10 +10,10 @@ namespace tfq::int4 {
 namespace {
 
 bool Contains(const abi::IntArray& array, int32_t value) {
-  return std::find(array.data, array.data + array.size, value) != array.data + array.size;
+  return std::find(array.begin(), array.end(), value) != array.end();
 }
 
-Dims DimsOf(const abi::Tensor& tensor) { return Dims(tensor.dims->data, tensor.dims->data + tensor.dims->size); }
+Dims DimsOf(const abi::Tensor& tensor) { return Dims(tensor.dims->begin(), tensor.dims->end()); }
 
 // Elements, or -1 when they are too many to address.
 int64_t Elements(const Dims& dims) {
@@ -55,82 +55,104 @@ std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::D
       *error = name + ": " + reason;
       return nullptr;
     }
-    std::unique_ptr<Op> op = MakeOp(view, options);
-    if (op == nullptr) {
+    Step step = {view.op->make(view, options), name, {}, {}, {}};
+    if (step.op == nullptr) {
       *error = name + ": no memory for the packed weights";
       return nullptr;
     }
-    const int32_t input_slot = partition->SlotOf(view.input_index);
-    if (input_slot >= 0) partition->slots_[static_cast<size_t>(input_slot)].last = i;
-    int32_t output_slot = -1;
-    if (!Contains(*params.output_tensors, view.output_index)) {
-      output_slot = static_cast<int32_t>(partition->slots_.size());
-      partition->slots_.push_back({view.output_index, i, i, {}, 0});
+    for (const TensorView& input : view.inputs) {
+      step.inputs.push_back(partition->ValueOf(input));
+      partition->value(step.inputs.back()).last = i;
     }
-    partition->steps_.push_back({std::move(op), name, view.input_index, view.output_index, input_slot, output_slot});
+    for (const TensorView& output : view.outputs) {
+      step.outputs.push_back(partition->ValueOf(output));
+      Value& written = partition->value(step.outputs.back());
+      written.inside = !Contains(*params.output_tensors, output.index);
+      written.first = written.last = i;
+    }
+    partition->operands_.resize(std::max(partition->operands_.size(), step.inputs.size() + step.outputs.size()));
+    partition->steps_.push_back(std::move(step));
   }
-  partition->input_dims_.resize(partition->steps_.size());
   return partition;
 }
 
-int32_t Partition::SlotOf(int32_t tensor) const {
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].tensor == tensor) return static_cast<int32_t>(i);
-  }
-  return -1;
+int32_t Partition::ValueOf(const TensorView& view) {
+  const auto known =
+      std::find_if(values_.begin(), values_.end(), [&](const Value& v) { return v.tensor == view.index; });
+  if (known != values_.end()) return static_cast<int32_t>(known - values_.begin());
+  values_.push_back({view.index, abi::SizeOf(view.tensor->type), false, 0, 0, {}, 0});
+  return static_cast<int32_t>(values_.size()) - 1;
 }
 
 std::string Partition::Prepare(abi::Context* context) {
   bool changed = scratch_.data() == nullptr;
   size_t scratch_bytes = 0;
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    Step& step = steps_[i];
-    const Dims input =
-        step.input_slot >= 0 ? slots_[static_cast<size_t>(step.input_slot)].dims : DimsOf(context->tensors[step.input]);
-    Dims output;
-    if (Elements(input) < 0 || input.empty()) return step.name + ": input has too many values or no dimensions";
-    const std::string problem = step.op->Resize(input, &output);
+  for (Step& step : steps_) {
+    const std::string problem = PrepareStep(context, &step, &changed);
     if (!problem.empty()) return step.name + ": " + problem;
-    if (Elements(output) < 0) return step.name + ": output has too many values";
-    changed = changed || input != input_dims_[i];
-    input_dims_[i] = input;
     scratch_bytes = std::max(scratch_bytes, step.op->scratch_bytes());
-    if (step.output_slot >= 0) {
-      slots_[static_cast<size_t>(step.output_slot)].dims = output;
-    } else if (!SetDims(context, step.output, output)) {
-      return step.name + ": the runtime did not resize its output";
-    }
   }
   if (!changed) return "";
   scratch_stride_ = (scratch_bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment;
-  if (!PlaceSlots() || !scratch_.Allocate(scratch_stride_ * static_cast<size_t>(pool_->threads()))) {
+  if (!PlaceValues() || !scratch_.Allocate(scratch_stride_ * static_cast<size_t>(pool_->threads()))) {
     return "no memory for the tensors between the delegate's nodes";
   }
   return "";
 }
 
-bool Partition::PlaceSlots() {
+std::string Partition::PrepareStep(abi::Context* context, Step* step, bool* changed) {
+  Shapes inputs, outputs;
+  for (const int32_t place : step->inputs) {
+    const Value& read = value(place);
+    inputs.push_back(read.inside ? read.dims : DimsOf(context->tensors[read.tensor]));
+    if (Elements(inputs.back()) < 0) return "input has too many values";
+  }
+  const std::string problem = step->op->Resize(inputs, &outputs);
+  if (!problem.empty()) return problem;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    Value& written = value(step->outputs[i]);
+    if (Elements(outputs[i]) < 0) return "output has too many values";
+    if (written.inside) {
+      written.dims = outputs[i];
+    } else if (!SetDims(context, written.tensor, outputs[i])) {
+      return "the runtime did not resize its output";
+    }
+  }
+  *changed = *changed || inputs != step->input_dims;
+  step->input_dims = std::move(inputs);
+  return "";
+}
+
+bool Partition::PlaceValues() {
+  std::vector<Value*> inside;
   std::vector<Lifetime> lifetimes;
-  for (const Slot& slot : slots_) {
-    lifetimes.push_back({static_cast<size_t>(Elements(slot.dims)), slot.first, slot.last});
+  for (Value& value : values_) {
+    if (!value.inside) continue;
+    inside.push_back(&value);
+    lifetimes.push_back({static_cast<size_t>(Elements(value.dims)) * value.element_bytes, value.first, value.last});
   }
   std::vector<size_t> offsets;
   if (!memory_.Allocate(PlanArena(lifetimes, &offsets))) return false;
-  for (size_t i = 0; i < slots_.size(); ++i) slots_[i].offset = offsets[i];
+  for (size_t i = 0; i < inside.size(); ++i) inside[i]->offset = offsets[i];
   return true;
+}
+
+void* Partition::DataOf(const abi::Context& context, const Value& value) const {
+  return value.inside ? memory_.data() + value.offset : context.tensors[value.tensor].data;
 }
 
 std::string Partition::Invoke(abi::Context* context) {
   const Workspace workspace = {pool_.get(), scratch_.data(), scratch_stride_};
-  const auto data = [&](int32_t slot, int32_t tensor) {
-    return slot >= 0 ? reinterpret_cast<int8_t*>(memory_.data() + slots_[static_cast<size_t>(slot)].offset)
-                     : static_cast<int8_t*>(context->tensors[tensor].data);
-  };
   for (const Step& step : steps_) {
-    const int8_t* input = data(step.input_slot, step.input);
-    int8_t* output = data(step.output_slot, step.output);
-    if (input == nullptr || output == nullptr) return step.name + ": its input or output has no memory";
-    step.op->Run(input, output, workspace);
+    void** operand = operands_.data();
+    for (const std::vector<int32_t>* places : {&step.inputs, &step.outputs}) {
+      for (const int32_t place : *places) {
+        *operand = DataOf(*context, value(place));
+        if (*operand == nullptr) return step.name + ": its input or output has no memory";
+        ++operand;
+      }
+    }
+    step.op->Run({operands_.data(), operands_.data() + step.inputs.size()}, workspace);
   }
   return "";
 }

@@ -30,28 +30,34 @@ class Partition {
   std::string Invoke(abi::Context* context);
 
  private:
-  struct Step {
-    std::unique_ptr<Op> op;
-    std::string name;
-    int32_t input;
-    int32_t output;
-    int32_t input_slot;  // place among the tensors between the nodes, or -1: a tensor of the runtime
-    int32_t output_slot;
-  };
-  struct Slot {
+  // A tensor that steps read or write: one of the runtime (an input, a constant, an output, which steps may read too)
+  // or one inside, which lies in memory_.
+  struct Value {
     int32_t tensor;
-    int32_t first;
-    int32_t last;
+    size_t element_bytes;
+    bool inside;
+    int32_t first;  // step that writes it
+    int32_t last;   // last step that reads it
     Dims dims;
     size_t offset;
   };
+  struct Step {
+    std::unique_ptr<Op> op;
+    std::string name;
+    std::vector<int32_t> inputs;  // places in values_
+    std::vector<int32_t> outputs;
+    Shapes input_dims;  // as last prepared
+  };
 
-  int32_t SlotOf(int32_t tensor) const;
-  bool PlaceSlots();
+  int32_t ValueOf(const TensorView& view);
+  Value& value(int32_t place) { return values_[static_cast<size_t>(place)]; }
+  std::string PrepareStep(abi::Context* context, Step* step, bool* changed);
+  bool PlaceValues();
+  void* DataOf(const abi::Context& context, const Value& value) const;
 
   std::vector<Step> steps_;
-  std::vector<Slot> slots_;
-  std::vector<Dims> input_dims_;  // of each step, as last prepared
+  std::vector<Value> values_;
+  std::vector<void*> operands_;  // of the step that runs: inputs, then outputs
   std::shared_ptr<ThreadPool> pool_;
   AlignedBuffer memory_;
   AlignedBuffer scratch_;

@@ -1,239 +1,13 @@
 #include "delegates/int4/support.h"
 
-#include <cmath>
-#include <cstdio>
+#include <algorithm>
 #include <iterator>
 
-#include "delegates/int4/abi/names.h"
-#include "delegates/int4/ops/requantize.h"
+#include "delegates/int4/checks.h"
+#include "delegates/int4/ops/op.h"
 
 namespace tfq::int4 {
 namespace {
-
-using abi::Type;
-
-std::string Quoted(const abi::Tensor& tensor) {
-  return std::string("'") + (tensor.name == nullptr ? "" : tensor.name) + "'";
-}
-
-std::string Number(int64_t value) { return std::to_string(value); }
-
-std::string Real(float value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%g", static_cast<double>(value));
-  return text;
-}
-
-int32_t Rank(const abi::Tensor& tensor) { return tensor.dims == nullptr ? 0 : tensor.dims->size; }
-
-int32_t Dim(const abi::Tensor& tensor, int32_t axis) { return tensor.dims->data[axis]; }
-
-// Each check looks at one thing and returns why the node is declined, or nothing. Later ones rely on earlier ones.
-
-std::string CheckHasWeights(const NodeView& view) {
-  if (view.weights == nullptr) return "it has no weights";
-  return "";
-}
-
-std::string CheckWeightType(const NodeView& view) {
-  if (view.weights->type == Type::kInt4) return "";
-  return "weights " + Quoted(*view.weights) + " are " + abi::TypeName(view.weights->type) + ", not INT4";
-}
-
-std::string CheckActivationTypes(const NodeView& view) {
-  const bool hybrid = view.input->type == Type::kFloat32;
-  for (const abi::Tensor* tensor : {view.input, view.output}) {
-    if (tensor->type == Type::kInt8) continue;
-    return std::string(tensor == view.input ? "input " : "output ") + Quoted(*tensor) + " is " +
-           abi::TypeName(tensor->type) + ", not INT8" + (hybrid ? " (dynamic range or weight-only quantization)" : "");
-  }
-  return "";
-}
-
-std::string CheckWeightsConstant(const NodeView& view) {
-  if (view.weights->allocation_type == abi::AllocationType::kConstant && view.weights->data != nullptr) return "";
-  return "weights " + Quoted(*view.weights) + " are not a constant of the file";
-}
-
-std::string CheckWeightLayout(const NodeView& view) {
-  if (view.weights->sparsity != nullptr) return "weights " + Quoted(*view.weights) + " are sparse";
-  if (view.weights_format != 0) return "weights are shuffled (format " + Number(view.weights_format) + ")";
-  return "";
-}
-
-std::string CheckRanks(const NodeView& view) {
-  const bool dense = view.kind == OpKind::kDense;
-  const int32_t wanted = dense ? 2 : 4;
-  if (Rank(*view.weights) != wanted) {
-    return "weights " + Quoted(*view.weights) + " have rank " + Number(Rank(*view.weights)) + ", not " + Number(wanted);
-  }
-  if (dense ? Rank(*view.input) < 1 : Rank(*view.input) != 4) {
-    return "input " + Quoted(*view.input) + " has rank " + Number(Rank(*view.input)) +
-           (dense ? ", a dense layer needs one or more" : ", not 4");
-  }
-  return "";
-}
-
-std::string CheckWeightShape(const NodeView& view) {
-  int64_t elements = 1;
-  for (int32_t axis = 0; axis < Rank(*view.weights); ++axis) {
-    const int32_t size = Dim(*view.weights, axis);
-    if (size < 1) return "weights " + Quoted(*view.weights) + " have a dimension of " + Number(size);
-    elements *= size;
-    if (elements > INT32_MAX) return "weights " + Quoted(*view.weights) + " have more than 2^31 values";
-  }
-  if (static_cast<int64_t>(view.weights->bytes) < (elements + 1) / 2) {
-    return "weights " + Quoted(*view.weights) + " have " + Number(static_cast<int64_t>(view.weights->bytes)) +
-           " bytes, " + Number((elements + 1) / 2) + " needed";
-  }
-  if (view.kind == OpKind::kDepthwise && Dim(*view.weights, 0) != 1) {
-    return "depthwise weights " + Quoted(*view.weights) + " have a first dimension of " + Number(Dim(*view.weights, 0));
-  }
-  return "";
-}
-
-std::string CheckChannels(const NodeView& view) {
-  const int32_t in = Dim(*view.input, Rank(*view.input) - 1);
-  const int32_t out = view.out_channels();
-  switch (view.kind) {
-    case OpKind::kConv: {
-      const int32_t depth = Dim(*view.weights, 3);
-      if (in < depth || in % depth != 0) {
-        return "input has " + Number(in) + " channels, weights " + Number(depth) + ": not whole groups";
-      }
-      if (out % (in / depth) != 0) {
-        return Number(out) + " output channels do not divide into " + Number(in / depth) + " groups";
-      }
-      return "";
-    }
-    case OpKind::kDepthwise:
-      if (in < 1 || out % in != 0) {
-        return Number(out) + " output channels are no multiple of " + Number(in) + " input channels";
-      }
-      return "";
-    case OpKind::kDense:
-      if (view.keep_num_dims && in != Dim(*view.weights, 1)) {
-        return "input has " + Number(in) + " features, weights " + Number(Dim(*view.weights, 1));
-      }
-      return "";
-  }
-  return "";
-}
-
-std::string CheckWeightQuantization(const NodeView& view) {
-  const abi::Quantization& quantization = view.weights->quantization;
-  const std::string name = "weights " + Quoted(*view.weights);
-  switch (quantization.type) {
-    case abi::QuantizationType::kAffine:
-      break;
-    case abi::QuantizationType::kBlockwise: {
-      const auto* params = static_cast<const abi::BlockwiseQuantization*>(quantization.params);
-      return name + " are quantized in blocks" + (params == nullptr ? "" : " of " + Number(params->block_size));
-    }
-    case abi::QuantizationType::kMultiAxis:
-      return name + " are quantized along several axes";
-    default:
-      return name + " carry no scales that this runtime knows (blockwise ones arrive so in 2.14)";
-  }
-  if (quantization.params == nullptr || view.weight_quantization().scale == nullptr) return name + " carry no scale";
-  const abi::AffineQuantization& affine = view.weight_quantization();
-  const int32_t scales = affine.scale->size;
-  if (scales != 1 && scales != view.out_channels()) {
-    return name + " have " + Number(scales) + " scales for " + Number(view.out_channels()) + " output channels";
-  }
-  if (scales > 1 && affine.quantized_dimension != view.channel_axis()) {
-    return name + " are quantized along axis " + Number(affine.quantized_dimension) + ", not along axis " +
-           Number(view.channel_axis());
-  }
-  for (int32_t i = 0; affine.zero_point != nullptr && i < affine.zero_point->size; ++i) {
-    if (affine.zero_point->data[i] != 0) {
-      return name + " have a zero point of " + Number(affine.zero_point->data[i]) + ", not 0";
-    }
-  }
-  return "";
-}
-
-std::string CheckActivationQuantization(const NodeView& view) {
-  for (const abi::Tensor* tensor : {view.input, view.output}) {
-    const std::string name = (tensor == view.input ? "input " : "output ") + Quoted(*tensor);
-    const auto* affine = static_cast<const abi::AffineQuantization*>(tensor->quantization.params);
-    if (tensor->quantization.type != abi::QuantizationType::kAffine || affine == nullptr || affine->scale == nullptr) {
-      return name + " carries no scale";
-    }
-    if (affine->scale->size != 1) return name + " has " + Number(affine->scale->size) + " scales, not one";
-    if (!std::isfinite(tensor->params.scale) || tensor->params.scale <= 0) {
-      return name + " has a scale of " + Real(tensor->params.scale);
-    }
-    if (tensor->params.zero_point < INT8_MIN || tensor->params.zero_point > INT8_MAX) {
-      return name + " has a zero point of " + Number(tensor->params.zero_point) + ", outside int8";
-    }
-  }
-  return "";
-}
-
-std::string CheckBias(const NodeView& view) {
-  if (view.bias == nullptr) return "";
-  const std::string name = "bias " + Quoted(*view.bias);
-  if (view.bias->type != Type::kInt32) return name + " is " + abi::TypeName(view.bias->type) + ", not INT32";
-  if (view.bias->allocation_type != abi::AllocationType::kConstant || view.bias->data == nullptr) {
-    return name + " is not a constant of the file";
-  }
-  if (view.bias->bytes != sizeof(int32_t) * static_cast<size_t>(view.out_channels())) {
-    return name + " has " + Number(static_cast<int64_t>(view.bias->bytes / sizeof(int32_t))) + " values for " +
-           Number(view.out_channels()) + " output channels";
-  }
-  return "";
-}
-
-std::string CheckFusedActivation(const NodeView& view) {
-  constexpr abi::Activation kTaken[] = {abi::Activation::kNone, abi::Activation::kRelu, abi::Activation::kRelu6,
-                                        abi::Activation::kReluN1To1};
-  for (const abi::Activation activation : kTaken) {
-    if (view.activation == activation) return "";
-  }
-  return "fused activation " + abi::ActivationName(view.activation) + " (taken: none, relu, relu6, relu_n1_to_1)";
-}
-
-std::string CheckWindow(const NodeView& view) {
-  if (view.window.padding != abi::Padding::kSame && view.window.padding != abi::Padding::kValid)
-    return "padding is unknown";
-  if (view.window.stride_height < 1 || view.window.stride_width < 1) {
-    return "strides are " + Number(view.window.stride_height) + "x" + Number(view.window.stride_width);
-  }
-  if (view.window.dilation_height < 1 || view.window.dilation_width < 1) {
-    return "dilations are " + Number(view.window.dilation_height) + "x" + Number(view.window.dilation_width);
-  }
-  return "";
-}
-
-std::string CheckScaleRatio(const NodeView& view) {
-  const abi::FloatArray& scales = *view.weight_quantization().scale;
-  for (int32_t i = 0; i < scales.size; ++i) {
-    int32_t multiplier, shift;
-    if (!QuantizeMultiplier(EffectiveScale(view, i), &multiplier, &shift)) {
-      return "scale " + Number(i) + " of weights " + Quoted(*view.weights) + " is " + Real(scales.data[i]) +
-             ", out of range with those of input and output";
-    }
-  }
-  return "";
-}
-
-constexpr std::string (*kChecks[])(const NodeView&) = {
-    CheckHasWeights,
-    CheckWeightType,
-    CheckActivationTypes,
-    CheckWeightsConstant,
-    CheckWeightLayout,
-    CheckRanks,
-    CheckWeightShape,
-    CheckChannels,
-    CheckWindow,
-    CheckFusedActivation,
-    CheckWeightQuantization,
-    CheckBias,
-    CheckActivationQuantization,
-    CheckScaleRatio,
-};
 
 template <typename Params>  // ConvParams or DepthwiseParams, which order their members differently
 void ReadWindowed(const void* data, NodeView* view) {
@@ -250,50 +24,52 @@ void ReadDense(const void* data, NodeView* view) {
   view->keep_num_dims = params.keep_num_dims;
 }
 
-struct SupportedOp {
-  int32_t builtin_code;
-  OpKind kind;
-  void (*read_params)(const void* data, NodeView* view);
-};
-
 constexpr SupportedOp kSupportedOps[] = {
-    {abi::kConv2D, OpKind::kConv, ReadWindowed<abi::ConvParams>},
-    {abi::kDepthwiseConv2D, OpKind::kDepthwise, ReadWindowed<abi::DepthwiseParams>},
-    {abi::kFullyConnected, OpKind::kDense, ReadDense},
+    // clang-format off
+    {abi::kConv2D, OpKind::kConv, 1, ReadWindowed<abi::ConvParams>, CheckLinear, MakeConv, GemmName},
+    {abi::kDepthwiseConv2D, OpKind::kDepthwise, 1, ReadWindowed<abi::DepthwiseParams>, CheckLinear, MakeDepthwise, DepthwiseName},
+    {abi::kFullyConnected, OpKind::kDense, 1, ReadDense, CheckLinear, MakeDense, GemmName},
+    // clang-format on
 };
 
-const abi::Tensor* TensorAt(const abi::Context& context, const abi::IntArray& indices, int32_t position) {
-  if (position >= indices.size) return nullptr;
-  const int32_t index = indices.data[position];
-  if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) return nullptr;
-  return &context.tensors[index];
+std::vector<TensorView> Tensors(const abi::Context& context, const abi::IntArray& indices, int32_t begin, int32_t end) {
+  std::vector<TensorView> tensors;
+  for (int32_t i = begin; i < end; ++i) {
+    const int32_t index = indices.data[i];
+    const bool known = index >= 0 && static_cast<size_t>(index) < context.tensors_size;
+    tensors.push_back(known ? TensorView{index, &context.tensors[index]} : TensorView());
+  }
+  return tensors;
+}
+
+bool Complete(const std::vector<TensorView>& tensors) {
+  return !tensors.empty() &&
+         std::all_of(tensors.begin(), tensors.end(), [](const TensorView& tensor) { return tensor.tensor != nullptr; });
 }
 
 }  // namespace
 
 std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
                         NodeView* view) {
-  const SupportedOp* op = std::begin(kSupportedOps);
-  while (op != std::end(kSupportedOps) && op->builtin_code != registration.builtin_code) ++op;
+  const SupportedOp* op = std::find_if(std::begin(kSupportedOps), std::end(kSupportedOps), [&](const SupportedOp& o) {
+    return o.builtin_code == registration.builtin_code;
+  });
   if (op == std::end(kSupportedOps)) return "op not supported";
   if (node.delegate != nullptr) return "another delegate has taken it";
   if (node.builtin_data == nullptr) return "it has no parameters";
 
   *view = NodeView();
+  view->op = op;
   view->kind = op->kind;
-  view->input = TensorAt(context, *node.inputs, 0);
-  view->weights = TensorAt(context, *node.inputs, 1);
-  view->bias = TensorAt(context, *node.inputs, 2);
-  view->output = TensorAt(context, *node.outputs, 0);
-  if (view->input == nullptr || view->output == nullptr) return "it has no input or no output";
-  view->input_index = node.inputs->data[0];
-  view->output_index = node.outputs->data[0];
-  op->read_params(node.builtin_data, view);
-  for (const auto check : kChecks) {
-    std::string reason = check(*view);
-    if (!reason.empty()) return reason;
+  const int32_t inputs = std::min(op->inputs, node.inputs->size);
+  view->inputs = Tensors(context, *node.inputs, 0, inputs);
+  view->constants = Tensors(context, *node.inputs, inputs, node.inputs->size);
+  view->outputs = Tensors(context, *node.outputs, 0, node.outputs->size);
+  if (inputs < op->inputs || !Complete(view->inputs) || !Complete(view->outputs)) {
+    return "it has no input or no output";
   }
-  return "";
+  op->read_params(node.builtin_data, view);
+  return op->check(*view);
 }
 
 }  // namespace tfq::int4

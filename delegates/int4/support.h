@@ -3,13 +3,31 @@
 #define TFQ_DELEGATES_INT4_SUPPORT_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "delegates/int4/abi/tflite.h"
+#include "delegates/int4/options.h"
 
 namespace tfq::int4 {
 
+class Op;
+struct NodeView;
+
 enum class OpKind : int32_t { kConv, kDepthwise, kDense };
+
+// A kind of node that the delegate takes: one row of the table in support.cc.
+struct SupportedOp {
+  int32_t builtin_code;
+  OpKind kind;
+  int32_t inputs;  // leading inputs of the node that it reads when it runs; those after are its constants
+  void (*read_params)(const void* params, NodeView* view);
+  std::string (*check)(const NodeView& view);  // why it is declined, or nothing
+  // The op, with what it needs of the constants packed; it keeps nothing of the view. nullptr when there is no memory.
+  std::unique_ptr<Op> (*make)(const NodeView& view, const Options& options);
+  const char* (*kernel)(const NodeView& view, const Options& options);  // name of what will run
+};
 
 // How a window slides over an image.
 struct WindowParams {
@@ -20,27 +38,39 @@ struct WindowParams {
   int32_t dilation_width = 1;
 };
 
-// A node of one of the three kinds with its tensors found and its parameters in one form. The tensors are the
-// runtime's: they stay where they are until it adds others or resizes.
+// A tensor of the runtime, which stays where it is until the runtime adds others or resizes.
+struct TensorView {
+  int32_t index = abi::kOptionalTensor;
+  const abi::Tensor* tensor = nullptr;  // nullptr where the node was given none
+};
+
+// A node with its tensors found and its parameters in one form.
 struct NodeView {
+  const SupportedOp* op = nullptr;
   OpKind kind = OpKind::kConv;
-  const abi::Tensor* input = nullptr;
-  const abi::Tensor* weights = nullptr;
-  const abi::Tensor* bias = nullptr;  // nullptr when there is none
-  const abi::Tensor* output = nullptr;
-  int32_t input_index = 0;
-  int32_t output_index = 0;
+  std::vector<TensorView> inputs;
+  std::vector<TensorView> constants;  // inputs that are read once, when the op is made: weights, bias, axes
+  std::vector<TensorView> outputs;
   abi::Activation activation = abi::Activation::kNone;
   WindowParams window;
   int32_t weights_format = 0;
   bool keep_num_dims = false;
 
+  const abi::Tensor* input() const { return inputs[0].tensor; }
+  const abi::Tensor* output() const { return outputs[0].tensor; }
+  const abi::Tensor* constant(size_t position) const {
+    return position < constants.size() ? constants[position].tensor : nullptr;
+  }
+
+  // Of linear nodes.
+  const abi::Tensor* weights() const { return constant(0); }
+  const abi::Tensor* bias() const { return constant(1); }  // nullptr when there is none
   const abi::AffineQuantization& weight_quantization() const {
-    return *static_cast<const abi::AffineQuantization*>(weights->quantization.params);
+    return *static_cast<const abi::AffineQuantization*>(weights()->quantization.params);
   }
   // Output channels, counted along the axis of the weights that carries them.
   int32_t channel_axis() const { return kind == OpKind::kDepthwise ? 3 : 0; }
-  int32_t out_channels() const { return weights->dims->data[channel_axis()]; }
+  int32_t out_channels() const { return weights()->dims->data[channel_axis()]; }
 };
 
 // Fills `view` when the node can be taken. Otherwise returns why not, naming the tensor, type or parameter; empty means

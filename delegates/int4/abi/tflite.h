@@ -28,6 +28,25 @@ enum class Type : int32_t {
   kUInt4 = 21,
 };
 
+// Bytes of a value; 0 for types of other sizes than whole bytes and those that are not listed.
+constexpr size_t SizeOf(Type type) {
+  switch (type) {
+    case Type::kInt8:
+    case Type::kUInt8:
+      return 1;
+    case Type::kInt16:
+    case Type::kFloat16:
+      return 2;
+    case Type::kFloat32:
+    case Type::kInt32:
+      return 4;
+    case Type::kInt64:
+      return 8;
+    default:
+      return 0;
+  }
+}
+
 enum class AllocationType : int32_t { kNone = 0, kConstant = 1, kArena = 2, kArenaPersistent = 3, kDynamic = 4 };
 
 enum class QuantizationType : int32_t { kNone = 0, kAffine = 1, kBlockwise = 2, kMultiAxis = 3 };
@@ -59,6 +78,9 @@ constexpr int kOptionalTensor = -1;
 struct IntArray {
   int32_t size;
   int32_t data[];
+
+  const int32_t* begin() const { return data; }
+  const int32_t* end() const { return data + size; }
 };
 
 struct FloatArray {

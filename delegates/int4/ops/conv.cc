@@ -19,13 +19,14 @@ class Conv : public Op {
       : groups_(std::move(groups)),
         match_(options.match),
         params_(view.window),
-        kernel_height_(view.weights->dims->data[1]),
-        kernel_width_(view.weights->dims->data[2]),
-        depth_(view.weights->dims->data[3]),
+        kernel_height_(view.weights()->dims->data[1]),
+        kernel_width_(view.weights()->dims->data[2]),
+        depth_(view.weights()->dims->data[3]),
         gather_(gather),
-        padding_(static_cast<size_t>(depth_), static_cast<int8_t>(view.input->params.zero_point)) {}
+        padding_(static_cast<size_t>(depth_), static_cast<int8_t>(view.input()->params.zero_point)) {}
 
-  std::string Resize(const Dims& input, Dims* output) override {
+  std::string Resize(const Shapes& inputs, Shapes* outputs) override {
+    const Dims& input = inputs[0];
     const int64_t channels = int64_t{depth_} * static_cast<int64_t>(groups_.size());
     if (input.size() != 4 || input[3] != channels) {
       return "input has " + std::to_string(input.empty() ? 0 : input.back()) + " channels, " +
@@ -33,7 +34,7 @@ class Conv : public Op {
     }
     std::string problem = window_.Plan(params_, input, kernel_height_, kernel_width_);
     if (!problem.empty()) return problem;
-    *output = {input[0], window_.out_height(), window_.out_width(), out_channels()};
+    *outputs = {{input[0], window_.out_height(), window_.out_width(), out_channels()}};
     if (groups_.size() == 1) {
       groups_.front().stage.rounding = RoundingOfProduct(match_, OpKind::kConv, window_.pixels(), out_channels(),
                                                          static_cast<int64_t>(PatchBytes()));
@@ -46,12 +47,12 @@ class Conv : public Op {
     return GemmRowsBytes(gemm) + (gather_ ? static_cast<size_t>(gemm.kernel->mr) * PatchBytes() : 0);
   }
 
-  void Run(const int8_t* input, int8_t* output, const Workspace& workspace) override {
+  void Run(const Operands& operands, const Workspace& workspace) override {
     const ptrdiff_t in_channels = ptrdiff_t{depth_} * static_cast<ptrdiff_t>(groups_.size());
     for (size_t i = 0; i < groups_.size(); ++i) {
       const PackedGemm& gemm = groups_[i];
-      const int8_t* in = input + static_cast<ptrdiff_t>(i) * depth_;
-      int8_t* out = output + static_cast<ptrdiff_t>(i) * gemm.shape.n;
+      const int8_t* in = operands.input<int8_t>() + static_cast<ptrdiff_t>(i) * depth_;
+      int8_t* out = operands.output<int8_t>() + static_cast<ptrdiff_t>(i) * gemm.shape.n;
       if (window_.is_identity()) {
         RunPlainGemm(gemm, in, in_channels, window_.pixels(), out, out_channels(), workspace);
       } else if (gather_) {
@@ -111,17 +112,17 @@ class Conv : public Op {
 }  // namespace
 
 std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
-  const int32_t* weight_dims = view.weights->dims->data;
+  const int32_t* weight_dims = view.weights()->dims->data;
   const int32_t taps = weight_dims[1] * weight_dims[2];
   const int32_t depth = weight_dims[3];
-  const int32_t group_count = view.input->dims->data[3] / depth;
+  const int32_t group_count = view.input()->dims->data[3] / depth;
   const int32_t group_channels = view.out_channels() / group_count;
   const bool gather = BetterGathered(taps, depth);
   const GemmShape shape = {group_channels, gather ? 1 : taps, gather ? taps * depth : depth};
 
   const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv());
   const ChannelScales scales = MakeChannelScales(view);
-  const uint8_t* nibbles = static_cast<const uint8_t*>(view.weights->data);
+  const uint8_t* nibbles = static_cast<const uint8_t*>(view.weights()->data);
   const size_t group_weights = static_cast<size_t>(group_channels) * taps * depth;
 
   std::vector<PackedGemm> groups(static_cast<size_t>(group_count));

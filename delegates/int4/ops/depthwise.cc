@@ -17,14 +17,15 @@ class Depthwise : public Op {
   Depthwise(const NodeView& view, PackedDepthwise filter)
       : filter_(std::move(filter)),
         params_(view.window),
-        kernel_height_(view.weights->dims->data[1]),
-        kernel_width_(view.weights->dims->data[2]),
+        kernel_height_(view.weights()->dims->data[1]),
+        kernel_width_(view.weights()->dims->data[2]),
         channels_(view.out_channels()),
-        multiplier_(channels_ / view.input->dims->data[3]),
+        multiplier_(channels_ / view.input()->dims->data[3]),
         tile_pixels_(std::clamp(kMaxTilePointers / (kernel_height_ * kernel_width_), 1, kMaxTilePixels)),
-        padding_(static_cast<size_t>(channels_), static_cast<int8_t>(view.input->params.zero_point)) {}
+        padding_(static_cast<size_t>(channels_), static_cast<int8_t>(view.input()->params.zero_point)) {}
 
-  std::string Resize(const Dims& input, Dims* output) override {
+  std::string Resize(const Shapes& inputs, Shapes* outputs) override {
+    const Dims& input = inputs[0];
     if (input.size() != 4 || int64_t{input[3]} * multiplier_ != channels_) {
       return "input has " + std::to_string(input.empty() ? 0 : input.back()) + " channels, " +
              std::to_string(channels_ / multiplier_) + " expected";
@@ -38,13 +39,15 @@ class Depthwise : public Op {
         !expanded_.Allocate(static_cast<size_t>(input_rows_ * row_pixels_) * static_cast<size_t>(channels_))) {
       return "no memory for the input with its channels repeated";
     }
-    *output = {input[0], window_.out_height(), window_.out_width(), channels_};
+    *outputs = {{input[0], window_.out_height(), window_.out_width(), channels_}};
     return "";
   }
 
   size_t scratch_bytes() const override { return sizeof(int8_t*) * static_cast<size_t>(tile_pixels_ * taps()); }
 
-  void Run(const int8_t* input, int8_t* output, const Workspace& workspace) override {
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    const int8_t* input = operands.input<int8_t>();
+    int8_t* output = operands.output<int8_t>();
     if (multiplier_ > 1) {
       Expand(input, workspace);
       input = reinterpret_cast<const int8_t*>(expanded_.data());
@@ -107,12 +110,14 @@ class Depthwise : public Op {
 
 }  // namespace
 
+const char* DepthwiseName(const NodeView&, const Options& options) { return ChooseDepthwise(options.cpu)->name; }
+
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) {
-  const int32_t taps = view.weights->dims->data[1] * view.weights->dims->data[2];
+  const int32_t taps = view.weights()->dims->data[1] * view.weights()->dims->data[2];
   PackedDepthwise filter;
   const bool packed = filter.Pack(ChooseDepthwise(options.cpu), {taps, view.out_channels()},
                                   MakeOutputStage(view, RoundingOfDepthwise(options.match)), view,
-                                  MakeChannelScales(view), static_cast<const uint8_t*>(view.weights->data), 0);
+                                  MakeChannelScales(view), static_cast<const uint8_t*>(view.weights()->data), 0);
   return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;
 }
 

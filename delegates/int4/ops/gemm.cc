@@ -2,6 +2,8 @@
 
 namespace tfq::int4 {
 
+const char* GemmName(const NodeView&, const Options& options) { return ChooseGemm(options.cpu)->name; }
+
 GemmSplit SplitGemm(int64_t row_tiles, int32_t column_tiles, int64_t operations, int32_t threads) {
   if (threads == 1 || operations < kMinOperationsToShare) return {};
   const int32_t wanted = threads * kTasksPerThread;

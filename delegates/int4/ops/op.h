@@ -1,4 +1,4 @@
-// One operator of a partition: its weights packed once, set up for the shape of its input, then run any number of
+// One operator of a partition: its weights packed once, set up for the shapes of its inputs, then run any number of
 // times.
 #ifndef TFQ_DELEGATES_INT4_OPS_OP_H_
 #define TFQ_DELEGATES_INT4_OPS_OP_H_
@@ -16,6 +16,7 @@
 namespace tfq::int4 {
 
 using Dims = std::vector<int32_t>;
+using Shapes = std::vector<Dims>;
 
 // What Run() works in: threads, and scratch memory of scratch_bytes() for each.
 struct Workspace {
@@ -26,28 +27,40 @@ struct Workspace {
   uint8_t* scratch_of(int32_t thread) const { return scratch + scratch_stride * static_cast<size_t>(thread); }
 };
 
+// The values of a node's inputs and outputs, in its order and of the types that its tensors have.
+struct Operands {
+  const void* const* inputs;
+  void* const* outputs;
+
+  template <typename T>
+  const T* input(int32_t position = 0) const {
+    return static_cast<const T*>(inputs[position]);
+  }
+  template <typename T>
+  T* output(int32_t position = 0) const {
+    return static_cast<T*>(outputs[position]);
+  }
+};
+
 class Op {
  public:
   virtual ~Op() = default;
 
-  // Plans for an input of these dimensions and says what the output's are. Returns what is wrong, or nothing.
-  virtual std::string Resize(const Dims& input, Dims* output) = 0;
+  // Plans for inputs of these dimensions and says what the outputs' are. Returns what is wrong, or nothing.
+  virtual std::string Resize(const Shapes& inputs, Shapes* outputs) = 0;
 
   // Scratch memory that each thread needs, in bytes; valid after Resize().
   virtual size_t scratch_bytes() const = 0;
 
-  virtual void Run(const int8_t* input, int8_t* output, const Workspace& workspace) = 0;
+  virtual void Run(const Operands& operands, const Workspace& workspace) = 0;
 };
 
-// The op of a node, its weights packed; it keeps nothing of the view. nullptr when there is no memory.
 std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options);
 
-std::unique_ptr<Op> MakeOp(const NodeView& view, const Options& options);
-
-// Name of the kernel that the op of this node runs.
-const char* KernelName(OpKind kind, const Options& options);
+const char* GemmName(const NodeView& view, const Options& options);
+const char* DepthwiseName(const NodeView& view, const Options& options);
 
 }  // namespace tfq::int4
 

@@ -78,11 +78,11 @@ bool QuantizeMultiplier(double real, int32_t* multiplier, int32_t* shift) {
 
 double EffectiveScale(const NodeView& view, int32_t channel) {
   const abi::FloatArray& scales = *view.weight_quantization().scale;
-  const float input = view.input->params.scale;
+  const float input = view.input()->params.scale;
   const float weight = scales.data[scales.size == 1 ? 0 : channel];
   const bool float_product = view.kind == OpKind::kDense && scales.size == 1;
   const double product = float_product ? static_cast<double>(input * weight) : static_cast<double>(input) * weight;
-  return product / static_cast<double>(view.output->params.scale);
+  return product / static_cast<double>(view.output()->params.scale);
 }
 
 ChannelScales MakeChannelScales(const NodeView& view) {
@@ -95,11 +95,11 @@ ChannelScales MakeChannelScales(const NodeView& view) {
 }
 
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
-  OutputStage stage{view.output->params.zero_point, INT8_MIN, INT8_MAX, rounding};
+  OutputStage stage{view.output()->params.zero_point, INT8_MIN, INT8_MAX, rounding};
   for (const ActivationBounds& bounds : kActivationBounds) {
     if (bounds.activation != view.activation) continue;
-    if (bounds.has_low) stage.min = QuantizeBound(bounds.low, view.output->params);
-    if (bounds.has_high) stage.max = QuantizeBound(bounds.high, view.output->params);
+    if (bounds.has_low) stage.min = QuantizeBound(bounds.low, view.output()->params);
+    if (bounds.has_high) stage.max = QuantizeBound(bounds.high, view.output()->params);
   }
   return stage;
 }

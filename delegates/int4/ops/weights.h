@@ -31,9 +31,10 @@ struct PackedWeights {
     shape = wanted;
     stage = output;
     if (!memory.Allocate(kernel->packed_bytes(shape))) return false;
-    const int32_t* bias = view.bias == nullptr ? nullptr : static_cast<const int32_t*>(view.bias->data) + first_channel;
+    const int32_t* bias =
+        view.bias() == nullptr ? nullptr : static_cast<const int32_t*>(view.bias()->data) + first_channel;
     const WeightSource source = {nibbles, bias, scales.multiplier.data() + first_channel,
-                                 scales.shift.data() + first_channel, view.input->params.zero_point};
+                                 scales.shift.data() + first_channel, view.input()->params.zero_point};
     kernel->pack(shape, source, memory.data());
     return true;
   }

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <thread>
 
-#include "delegates/int4/ops/op.h"
+#include "delegates/int4/kernels/registry.h"
 #include "delegates/int4/test/layers.h"
 
 namespace tfq::int4 {
@@ -130,6 +130,21 @@ TEST(Delegate, TensorsBetweenItsNodesStayWithoutMemory) {
   ExpectOutput(&graph, beside);
 }
 
+TEST(Delegate, ATensorThatLeavesIsAlsoReadInside) {
+  LayerMaker maker(6);
+  FakeGraph graph;
+  const Image first = maker.AddLayer(&graph, Layer(), maker.AddInput(&graph, {1, 8, 8, 4}));
+  const Image second = maker.AddLayer(&graph, Layer(), first);
+  const int32_t softmax = graph.AddTensor("softmax", abi::Type::kInt8, first.dims, {1.0f / 256}, -128);
+  graph.AddNode(25, {first.tensor}, softmax, 0);
+  const Applied applied(MakeOptions(BestCpuTier(), 1), &graph);
+  EXPECT_EQ(graph.kernels(), 1u);
+  ASSERT_EQ(graph.Prepare(), abi::Status::kOk);
+  ASSERT_EQ(graph.Invoke(), abi::Status::kOk);
+  ExpectOutput(&graph, first);
+  ExpectOutput(&graph, second);
+}
+
 TEST(Delegate, FollowsAResizedInput) {
   // The same weights twice, built for two sizes: one graph is resized to the other's input.
   const auto build = [](FakeGraph* graph, int32_t batch, int32_t size, Image* input) {
@@ -216,7 +231,7 @@ TEST(Delegate, SaysWhatItTookAndWhyNotTheRest) {
   options.report = testing::TempDir() + "tfq_delegate_test.json";
   const Applied applied(options, &graph);
   EXPECT_EQ(graph.kernels(), 2u);
-  const std::string kernel = KernelName(OpKind::kConv, options);
+  const std::string kernel = ChooseGemm(options.cpu)->name;
   EXPECT_EQ(applied.said(),
             "tfq int4: took 2 of 3 nodes; declined: SOFTMAX (op not supported) x1\n"
             "tfq int4: node 0 CONV_2D: " +

@@ -14,8 +14,6 @@ abi::IntArray* Array(const std::vector<int32_t>& values) {
   return array;
 }
 
-size_t SizeOf(abi::Type type) { return type == abi::Type::kInt32 || type == abi::Type::kFloat32 ? 4 : 1; }
-
 void FreeQuantization(abi::Quantization* quantization) {
   auto* affine = static_cast<abi::AffineQuantization*>(quantization->params);
   if (affine == nullptr) return;
@@ -181,7 +179,7 @@ void FakeGraph::Resize(int32_t index, const std::vector<int32_t>& dims) {
   std::free(resized.dims);
   std::free(resized.data);
   resized.dims = Array(dims);
-  resized.bytes = SizeOf(resized.type);
+  resized.bytes = abi::SizeOf(resized.type);
   for (const int32_t size : dims) resized.bytes *= static_cast<size_t>(size);
   resized.data = std::malloc(std::max<size_t>(1, resized.bytes));
   std::memset(resized.data, 0x5a, resized.bytes);

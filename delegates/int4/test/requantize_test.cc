@@ -48,7 +48,7 @@ TEST(Requantize, ActivationRangesAreTheGoldenOnes) {
     abi::Tensor output = {};
     output.params = {FromBits<float, uint32_t>(row[1]), static_cast<int32_t>(row[2])};
     NodeView view;
-    view.output = &output;
+    view.outputs = {{0, &output}};
     view.activation = static_cast<abi::Activation>(row[0]);
     const OutputStage stage = MakeOutputStage(view, Rounding::kSingle);
     EXPECT_EQ(stage.min, row[3]);

@@ -144,7 +144,8 @@ TEST(Support, ReadsTheParametersOfEachOperator) {
     EXPECT_EQ(view.window.dilation_width, 2);
     EXPECT_EQ(view.activation, abi::Activation::kRelu6);
     EXPECT_EQ(view.out_channels(), 8);
-    EXPECT_EQ(view.output_index, kOutput);
+    ASSERT_EQ(view.outputs.size(), 1u);
+    EXPECT_EQ(view.outputs[0].index, kOutput);
   }
 }
 
@@ -156,7 +157,7 @@ TEST(Support, ABiasIsOptional) {
   maker.AddLayer(&graph, layer, maker.AddInput(&graph, {1, 6, 6, 4}));
   NodeView view;
   ASSERT_EQ(WhyDeclined(*graph.context(), graph.node(0), graph.registration(0), &view), "");
-  EXPECT_EQ(view.bias, nullptr);
+  EXPECT_EQ(view.bias(), nullptr);
 }
 
 }  // namespace

@@ -1,0 +1,249 @@
+#include "delegates/int4/checks.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "delegates/int4/abi/names.h"
+#include "delegates/int4/ops/requantize.h"
+
+namespace tfq::int4 {
+namespace {
+
+using abi::Type;
+
+std::string Quoted(const abi::Tensor& tensor) {
+  return std::string("'") + (tensor.name == nullptr ? "" : tensor.name) + "'";
+}
+
+std::string Number(int64_t value) { return std::to_string(value); }
+
+std::string Real(float value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", static_cast<double>(value));
+  return text;
+}
+
+int32_t Rank(const abi::Tensor& tensor) { return tensor.dims == nullptr ? 0 : tensor.dims->size; }
+
+int32_t Dim(const abi::Tensor& tensor, int32_t axis) { return tensor.dims->data[axis]; }
+
+// Each check looks at one thing and returns why the node is declined, or nothing. Later ones rely on earlier ones.
+
+std::string CheckHasWeights(const NodeView& view) {
+  if (view.weights() == nullptr) return "it has no weights";
+  return "";
+}
+
+std::string CheckWeightType(const NodeView& view) {
+  if (view.weights()->type == Type::kInt4) return "";
+  return "weights " + Quoted(*view.weights()) + " are " + abi::TypeName(view.weights()->type) + ", not INT4";
+}
+
+std::string CheckActivationTypes(const NodeView& view) {
+  const bool hybrid = view.input()->type == Type::kFloat32;
+  for (const abi::Tensor* tensor : {view.input(), view.output()}) {
+    if (tensor->type == Type::kInt8) continue;
+    return std::string(tensor == view.input() ? "input " : "output ") + Quoted(*tensor) + " is " +
+           abi::TypeName(tensor->type) + ", not INT8" + (hybrid ? " (dynamic range or weight-only quantization)" : "");
+  }
+  return "";
+}
+
+std::string CheckWeightsConstant(const NodeView& view) {
+  if (view.weights()->allocation_type == abi::AllocationType::kConstant && view.weights()->data != nullptr) return "";
+  return "weights " + Quoted(*view.weights()) + " are not a constant of the file";
+}
+
+std::string CheckWeightLayout(const NodeView& view) {
+  if (view.weights()->sparsity != nullptr) return "weights " + Quoted(*view.weights()) + " are sparse";
+  if (view.weights_format != 0) return "weights are shuffled (format " + Number(view.weights_format) + ")";
+  return "";
+}
+
+std::string CheckRanks(const NodeView& view) {
+  const bool dense = view.kind == OpKind::kDense;
+  const int32_t wanted = dense ? 2 : 4;
+  if (Rank(*view.weights()) != wanted) {
+    return "weights " + Quoted(*view.weights()) + " have rank " + Number(Rank(*view.weights())) + ", not " +
+           Number(wanted);
+  }
+  if (dense ? Rank(*view.input()) < 1 : Rank(*view.input()) != 4) {
+    return "input " + Quoted(*view.input()) + " has rank " + Number(Rank(*view.input())) +
+           (dense ? ", a dense layer needs one or more" : ", not 4");
+  }
+  return "";
+}
+
+std::string CheckWeightShape(const NodeView& view) {
+  int64_t elements = 1;
+  for (int32_t axis = 0; axis < Rank(*view.weights()); ++axis) {
+    const int32_t size = Dim(*view.weights(), axis);
+    if (size < 1) return "weights " + Quoted(*view.weights()) + " have a dimension of " + Number(size);
+    elements *= size;
+    if (elements > INT32_MAX) return "weights " + Quoted(*view.weights()) + " have more than 2^31 values";
+  }
+  if (static_cast<int64_t>(view.weights()->bytes) < (elements + 1) / 2) {
+    return "weights " + Quoted(*view.weights()) + " have " + Number(static_cast<int64_t>(view.weights()->bytes)) +
+           " bytes, " + Number((elements + 1) / 2) + " needed";
+  }
+  if (view.kind == OpKind::kDepthwise && Dim(*view.weights(), 0) != 1) {
+    return "depthwise weights " + Quoted(*view.weights()) + " have a first dimension of " +
+           Number(Dim(*view.weights(), 0));
+  }
+  return "";
+}
+
+std::string CheckChannels(const NodeView& view) {
+  const int32_t in = Dim(*view.input(), Rank(*view.input()) - 1);
+  const int32_t out = view.out_channels();
+  switch (view.kind) {
+    case OpKind::kConv: {
+      const int32_t depth = Dim(*view.weights(), 3);
+      if (in < depth || in % depth != 0) {
+        return "input has " + Number(in) + " channels, weights " + Number(depth) + ": not whole groups";
+      }
+      if (out % (in / depth) != 0) {
+        return Number(out) + " output channels do not divide into " + Number(in / depth) + " groups";
+      }
+      return "";
+    }
+    case OpKind::kDepthwise:
+      if (in < 1 || out % in != 0) {
+        return Number(out) + " output channels are no multiple of " + Number(in) + " input channels";
+      }
+      return "";
+    case OpKind::kDense:
+      if (view.keep_num_dims && in != Dim(*view.weights(), 1)) {
+        return "input has " + Number(in) + " features, weights " + Number(Dim(*view.weights(), 1));
+      }
+      return "";
+  }
+  return "";
+}
+
+std::string CheckWeightQuantization(const NodeView& view) {
+  const abi::Quantization& quantization = view.weights()->quantization;
+  const std::string name = "weights " + Quoted(*view.weights());
+  switch (quantization.type) {
+    case abi::QuantizationType::kAffine:
+      break;
+    case abi::QuantizationType::kBlockwise: {
+      const auto* params = static_cast<const abi::BlockwiseQuantization*>(quantization.params);
+      return name + " are quantized in blocks" + (params == nullptr ? "" : " of " + Number(params->block_size));
+    }
+    case abi::QuantizationType::kMultiAxis:
+      return name + " are quantized along several axes";
+    default:
+      return name + " carry no scales that this runtime knows (blockwise ones arrive so in 2.14)";
+  }
+  if (quantization.params == nullptr || view.weight_quantization().scale == nullptr) return name + " carry no scale";
+  const abi::AffineQuantization& affine = view.weight_quantization();
+  const int32_t scales = affine.scale->size;
+  if (scales != 1 && scales != view.out_channels()) {
+    return name + " have " + Number(scales) + " scales for " + Number(view.out_channels()) + " output channels";
+  }
+  if (scales > 1 && affine.quantized_dimension != view.channel_axis()) {
+    return name + " are quantized along axis " + Number(affine.quantized_dimension) + ", not along axis " +
+           Number(view.channel_axis());
+  }
+  for (int32_t i = 0; affine.zero_point != nullptr && i < affine.zero_point->size; ++i) {
+    if (affine.zero_point->data[i] != 0) {
+      return name + " have a zero point of " + Number(affine.zero_point->data[i]) + ", not 0";
+    }
+  }
+  return "";
+}
+
+std::string CheckActivationQuantization(const NodeView& view) {
+  for (const abi::Tensor* tensor : {view.input(), view.output()}) {
+    const std::string name = (tensor == view.input() ? "input " : "output ") + Quoted(*tensor);
+    const auto* affine = static_cast<const abi::AffineQuantization*>(tensor->quantization.params);
+    if (tensor->quantization.type != abi::QuantizationType::kAffine || affine == nullptr || affine->scale == nullptr) {
+      return name + " carries no scale";
+    }
+    if (affine->scale->size != 1) return name + " has " + Number(affine->scale->size) + " scales, not one";
+    if (!std::isfinite(tensor->params.scale) || tensor->params.scale <= 0) {
+      return name + " has a scale of " + Real(tensor->params.scale);
+    }
+    if (tensor->params.zero_point < INT8_MIN || tensor->params.zero_point > INT8_MAX) {
+      return name + " has a zero point of " + Number(tensor->params.zero_point) + ", outside int8";
+    }
+  }
+  return "";
+}
+
+std::string CheckBias(const NodeView& view) {
+  if (view.bias() == nullptr) return "";
+  const std::string name = "bias " + Quoted(*view.bias());
+  if (view.bias()->type != Type::kInt32) return name + " is " + abi::TypeName(view.bias()->type) + ", not INT32";
+  if (view.bias()->allocation_type != abi::AllocationType::kConstant || view.bias()->data == nullptr) {
+    return name + " is not a constant of the file";
+  }
+  if (view.bias()->bytes != sizeof(int32_t) * static_cast<size_t>(view.out_channels())) {
+    return name + " has " + Number(static_cast<int64_t>(view.bias()->bytes / sizeof(int32_t))) + " values for " +
+           Number(view.out_channels()) + " output channels";
+  }
+  return "";
+}
+
+std::string CheckFusedActivation(const NodeView& view) {
+  constexpr abi::Activation kTaken[] = {abi::Activation::kNone, abi::Activation::kRelu, abi::Activation::kRelu6,
+                                        abi::Activation::kReluN1To1};
+  for (const abi::Activation activation : kTaken) {
+    if (view.activation == activation) return "";
+  }
+  return "fused activation " + abi::ActivationName(view.activation) + " (taken: none, relu, relu6, relu_n1_to_1)";
+}
+
+std::string CheckWindow(const NodeView& view) {
+  if (view.window.padding != abi::Padding::kSame && view.window.padding != abi::Padding::kValid)
+    return "padding is unknown";
+  if (view.window.stride_height < 1 || view.window.stride_width < 1) {
+    return "strides are " + Number(view.window.stride_height) + "x" + Number(view.window.stride_width);
+  }
+  if (view.window.dilation_height < 1 || view.window.dilation_width < 1) {
+    return "dilations are " + Number(view.window.dilation_height) + "x" + Number(view.window.dilation_width);
+  }
+  return "";
+}
+
+std::string CheckScaleRatio(const NodeView& view) {
+  const abi::FloatArray& scales = *view.weight_quantization().scale;
+  for (int32_t i = 0; i < scales.size; ++i) {
+    int32_t multiplier, shift;
+    if (!QuantizeMultiplier(EffectiveScale(view, i), &multiplier, &shift)) {
+      return "scale " + Number(i) + " of weights " + Quoted(*view.weights()) + " is " + Real(scales.data[i]) +
+             ", out of range with those of input and output";
+    }
+  }
+  return "";
+}
+
+constexpr std::string (*kLinearChecks[])(const NodeView&) = {
+    CheckHasWeights,
+    CheckWeightType,
+    CheckActivationTypes,
+    CheckWeightsConstant,
+    CheckWeightLayout,
+    CheckRanks,
+    CheckWeightShape,
+    CheckChannels,
+    CheckWindow,
+    CheckFusedActivation,
+    CheckWeightQuantization,
+    CheckBias,
+    CheckActivationQuantization,
+    CheckScaleRatio,
+};
+
+}  // namespace
+
+std::string CheckLinear(const NodeView& view) {
+  for (const auto check : kLinearChecks) {
+    std::string reason = check(view);
+    if (!reason.empty()) return reason;
+  }
+  return "";
+}
+
+}  // namespace tfq::int4
