@@ -1,10 +1,6 @@
-"""Trains the example model: a small MobileNet for Fashion-MNIST, written as a Keras 3 file without optimizer state.
+"""Trains one of the example's nets on Fashion-MNIST and writes a Keras 3 file without optimizer state.
 
-    python examples/fashion_mnist/train.py --output examples/fashion_mnist/mobilenet.keras
-
-The blocks are those of the MobileNet family (Howard 2017, Sandler 2018, and the fused blocks of MobileNetEdgeTPU):
-depthwise convolutions, wide 1x1 convolutions, residual additions, BatchNorm after every convolution, ReLU6.
-Few wide layers rather than many narrow ones: at 4 bits the scale and bias of a channel weigh as much as 56 weights.
+python -m examples.fashion_mnist.train --net mobilenet --output examples/fashion_mnist/mobilenet.keras
 """
 
 from __future__ import annotations
@@ -15,48 +11,17 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from examples.fashion_mnist.nets import NETS
 from tfq_pipeline import datasets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "mobilenet.keras", "Where to write the model.")
+flags.DEFINE_enum("net", "mobilenet", list(NETS), "Which net.")
+flags.DEFINE_string("output", None, "Where to write the model; by default the net's name with .keras.")
 flags.DEFINE_integer("epochs", 12, "Passes over the 60,000 training images.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-3, "Peak learning rate; it falls to zero along a cosine.", lower_bound=0.0)
 flags.DEFINE_integer("seed", 1, "Seed of the weights, the shuffling and the augmentation.")
 flags.DEFINE_integer("threads", 2, "CPU threads.", lower_bound=1)
-
-
-def build() -> Any:
-    """The float model: image [28, 28, 1] in 0..1 to logits [10]."""
-    import keras
-    from keras import layers
-
-    def norm(x: Any, name: str, activate: bool = True) -> Any:
-        x = layers.BatchNormalization(momentum=0.95, name=f"{name}_bn")(x)
-        return layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
-
-    def conv(x: Any, filters: int, name: str, kernel: int = 1, stride: int = 1, activate: bool = True) -> Any:
-        x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=name)(x)
-        return norm(x, name, activate)
-
-    def depthwise(x: Any, name: str, stride: int = 1) -> Any:
-        x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False, name=name)(x)
-        return norm(x, name)
-
-    image = keras.Input((28, 28, 1), name="image")
-    x = conv(image, 24, "stem", kernel=3, stride=2)
-    x = conv(x, 64, "fused", kernel=3)
-    y = conv(depthwise(x, "block1_depthwise"), 64, "block1_project", activate=False)
-    x = layers.Add(name="block1_add")([x, y])
-    x = conv(depthwise(x, "block2_depthwise", stride=2), 96, "block2_project", activate=False)
-    x = conv(depthwise(x, "block3_depthwise", stride=2), 160, "block3_project", activate=False)
-    y = conv(depthwise(x, "block4_depthwise"), 320, "block4_expand")
-    y = conv(y, 160, "block4_project", activate=False)
-    x = layers.Add(name="block4_add")([x, y])
-    x = conv(x, 320, "head")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dropout(0.1, name="dropout")(x)
-    return keras.Model(image, layers.Dense(10, name="logits")(x), name="fashion_mobilenet")
 
 
 def augmented(images: np.ndarray, labels: np.ndarray, batch: int, rng: np.random.Generator) -> Iterator[tuple]:
@@ -87,6 +52,7 @@ def main(argv: list[str]) -> None:
 
     images, labels = datasets.fashion_mnist.arrays("train", hold_out=False)
     test_images, test_labels = datasets.fashion_mnist.arrays("test")
+    build = NETS[FLAGS.net]
     model = build()
     model.summary(print_fn=lambda line: print(line))
     steps = len(images) // FLAGS.batch_size
@@ -113,7 +79,7 @@ def main(argv: list[str]) -> None:
     # A fresh model takes the weights alone, so that neither optimizer nor loss ends up in the file.
     bare = build()
     bare.set_weights(model.get_weights())
-    bare.save(FLAGS.output)
+    bare.save(FLAGS.output or f"{FLAGS.net}.keras")
     print(f"test accuracy {correct.mean():.4f} on {len(correct)} images, {bare.count_params()} parameters")
 
 
