@@ -1,0 +1,73 @@
+"""Entropy calibration: the range whose quantized distribution tells most of the observed one (Migacz 2017, TensorRT).
+
+For each candidate, P is the distribution with everything outside moved to its ends, Q is P as 2^bits levels can show
+it. The range with the least Kullback-Leibler divergence of Q from P is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tfq_pipeline.calibration.histogram import Histogram
+from tfq_pipeline.calibration.search import shrink
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """The range with the least divergence at `bits`.
+
+    Attributes:
+        bits: width of the integers that the range is for.
+        histogram: what was observed.
+    """
+
+    bits: int = 8
+    histogram: Histogram = field(default_factory=Histogram)
+
+    def update(self, x: np.ndarray) -> Entropy:
+        """See `Observer.update`."""
+        return replace(self, histogram=self.histogram.update(x))
+
+    def range(self) -> tuple[float, float]:
+        """See `Observer.range`."""
+        h = self.histogram
+        h.require_data()
+        low, high = min(h.low, 0.0), max(h.high, 0.0)
+        counts = h.counts.astype(np.float64)
+        # What is exactly 0 (after a ReLU) has a level of its own at any scale and says nothing of the range.
+        if low == 0.0 and h.first == 0:
+            counts[0] = 0.0
+        if not counts.any():
+            return h.low, h.high
+        return shrink(low, high, lambda a, b: _divergence(h.centers, counts, a, b, 2**self.bits))
+
+
+def row_ranges(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges of weights: of each row of [channels, values], float32 [channels] each."""
+    ranges = np.array([Entropy(bits).update(row).range() for row in rows], np.float32)
+    return ranges[:, 0], ranges[:, 1]
+
+
+def _divergence(centers: np.ndarray, counts: np.ndarray, low: float, high: float, levels: int) -> float:
+    """KL divergence of the quantized from the clipped distribution, in nats; infinite when nothing is left inside."""
+    inside = (centers >= low) & (centers <= high)
+    if not counts[inside].any():
+        return np.inf
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    kept = counts[first : last + 1]
+    reference = kept.copy()
+    reference[0] += counts[:first].sum()
+    reference[-1] += counts[last + 1 :].sum()
+    # Bins of one level share the mean of those that hold something: the level can tell no more.
+    level = np.minimum((np.arange(len(kept)) * levels) // len(kept), levels - 1)
+    held = kept > 0
+    total = np.bincount(level, kept, levels)
+    used = np.bincount(level[held], minlength=levels)
+    shown = np.where(held, (total / np.maximum(used, 1))[level], 0.0)
+    p, q = reference / reference.sum(), shown / shown.sum()
+    seen = p > 0
+    # An end that holds only what was clipped has no counterpart; a small share keeps the logarithm finite.
+    floor = 1e-9
+    return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], floor))))
