@@ -79,9 +79,9 @@ class Session:
                 ],
             )
             _nodes(said, experiment)
+            self._pull({f"{self.folder}/output{i}": local / f"output{i}" for i in range(len(said["outputs"]))})
             arrays = []
             for i, tensor in enumerate(said["outputs"]):
-                self._pull(f"{self.folder}/output{i}", local / f"output{i}")
                 flat = np.fromfile(local / f"output{i}", dtype=np.dtype(tensor["type"]))
                 batch, *rest = tensor["shape"] or [1]
                 arrays.append(flat.reshape(said["samples"] * batch, *rest))
@@ -153,9 +153,11 @@ class Session:
         """Where a pushed file lies on the device."""
         return self._pushed[local]
 
-    def _pull(self, remote: str, local: Path) -> None:
-        self.device.pull(remote, local)
-        self._verify({remote: sha256(local)})
+    def _pull(self, files: Mapping[str, Path]) -> None:
+        """Fetches files by path on the device and makes sure that they arrived whole."""
+        for remote, local in files.items():
+            self.device.pull(remote, local)
+        self._verify({remote: sha256(local) for remote, local in files.items()})
 
     def _verify(self, wanted: Mapping[str, str]) -> None:
         """Compares SHA-256 checksums by path on the device."""

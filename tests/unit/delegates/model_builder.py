@@ -235,3 +235,51 @@ def random_layer(
     else:
         builder.depthwise_conv2d(inputs, output, depth_multiplier=depth_multiplier, **options)
     return output, shape, scale
+
+
+def random_network(builder: ModelBuilder, rng: np.random.Generator, depth: int) -> tuple[int, ...]:
+    """Appends an input of random shape and, behind it, `depth` random layers whose result is an output.
+
+    Shapes, kernels, strides, dilations, paddings, groups, activations, zero points and saturation all vary.
+
+    Returns:
+        The input's shape.
+    """
+    first = tuple(int(rng.integers(1, n)) for n in (3, 14, 14, 40))
+    shape, scale = first, 0.05
+    tensor = builder.tensor(shape, "int8", Quantization(scale, int(rng.integers(-128, 128))))
+    builder.inputs.append(tensor)
+    for _ in range(depth):
+        op = str(rng.choice(["conv", "depthwise", "dense"]))
+        options: dict[str, Any] = {"activation": str(rng.choice(["none", "relu", "relu6", "relu_n1_to_1"]))}
+        if op == "dense":
+            options["keep_num_dims"] = True
+        else:
+            options["kernel"] = (int(rng.integers(1, 5)), int(rng.integers(1, 5)))
+            options["stride"] = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+            options["padding"] = str(rng.choice(["same", "valid"]))
+            if options["stride"] == (1, 1):
+                options["dilation"] = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+            reach = [(k - 1) * d for k, d in zip(options["kernel"], options.get("dilation", (1, 1)), strict=True)]
+            if shape[1] <= reach[0] or shape[2] <= reach[1]:
+                options["padding"] = "same"
+        if op == "depthwise":
+            options["depth_multiplier"] = int(rng.integers(1, 3))
+        else:
+            options["out"] = int(rng.integers(1, 40))
+        if op == "conv" and shape[3] % 2 == 0 and rng.random() < 0.2:
+            options["groups"], options["out"] = 2, 2 * int(rng.integers(1, 20))
+        tensor, shape, scale = random_layer(
+            builder,
+            rng,
+            op,
+            tensor,
+            shape,
+            scale,
+            per_channel=bool(rng.random() < 0.7),
+            zero_point=int(rng.integers(-128, 128)),
+            gain=float(rng.choice([0.1, 1.0, 5.0])),
+            **options,
+        )
+    builder.outputs.append(tensor)
+    return first

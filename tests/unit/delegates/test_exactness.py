@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,15 +13,9 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
 
+from tests.unit.delegates.model_builder import ModelBuilder, random_network
 from tfq_pipeline import delegate, native
 from tfq_pipeline.errors import BadInput
-
-_spec = importlib.util.spec_from_file_location("model_builder", Path(__file__).with_name("model_builder.py"))
-assert _spec is not None
-assert _spec.loader is not None
-model_builder = importlib.util.module_from_spec(_spec)
-sys.modules["model_builder"] = model_builder
-_spec.loader.exec_module(model_builder)
 
 BUILT_IN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 TIERS = ["reference", "avx2" if native.host_platform().endswith("x86_64") else "neon", "auto"]
@@ -30,44 +23,9 @@ TIERS = ["reference", "avx2" if native.host_platform().endswith("x86_64") else "
 
 def random_model(seed: int) -> tuple[bytes, tuple[int, ...]]:
     rng = np.random.default_rng(seed)
-    builder = model_builder.ModelBuilder()
-    first = tuple(int(rng.integers(1, n)) for n in (3, 14, 14, 40))
-    shape, scale = first, 0.05
-    quantization = model_builder.Quantization(scale, int(rng.integers(-128, 128)))
-    tensor = builder.tensor(shape, "int8", quantization)
-    builder.inputs = [tensor]
-    for _ in range(int(rng.integers(1, 5))):
-        op = str(rng.choice(["conv", "depthwise", "dense"]))
-        options: dict[str, Any] = {"activation": str(rng.choice(["none", "relu", "relu6", "relu_n1_to_1"]))}
-        if op == "dense":
-            options["keep_num_dims"] = True
-        else:
-            options["kernel"] = (int(rng.integers(1, 5)), int(rng.integers(1, 5)))
-            options["stride"] = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
-            options["padding"] = str(rng.choice(["same", "valid"]))
-            if options["stride"] == (1, 1):
-                options["dilation"] = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
-            reach = [(k - 1) * d for k, d in zip(options["kernel"], options.get("dilation", (1, 1)), strict=True)]
-            if shape[1] <= reach[0] or shape[2] <= reach[1]:
-                options["padding"] = "same"
-        if op == "depthwise":
-            options["depth_multiplier"] = int(rng.integers(1, 3))
-        else:
-            options["out"] = int(rng.integers(1, 40))
-        tensor, shape, scale = model_builder.random_layer(
-            builder,
-            rng,
-            op,
-            tensor,
-            shape,
-            scale,
-            per_channel=bool(rng.random() < 0.7),
-            zero_point=int(rng.integers(-128, 128)),
-            gain=float(rng.choice([0.1, 1.0, 5.0])),
-            **options,
-        )
-    builder.outputs = [tensor]
-    return builder.build(), first
+    builder = ModelBuilder()
+    shape = random_network(builder, rng, depth=int(rng.integers(1, 5)))
+    return builder.build(), shape
 
 
 def run(model: bytes, values: np.ndarray, delegates: list[Any] | None = None) -> np.ndarray:
