@@ -11,6 +11,7 @@ NATIVE := build/native
 INSTALLED := tfq_int4_delegate tfq_runner
 CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cc' '*.h')
 QEMU_CPUS := cortex-a53 cortex-a76 max
+THREAD_TESTS := int4_thread_pool_test int4_concurrency_test
 
 cmake = >/dev/null cmake --no-warn-unused-cli -G Ninja -S . --log-level=WARNING -DCMAKE_BUILD_TYPE=Release
 ctest = ctest --output-on-failure --no-tests=error -j $(JOBS)
@@ -69,7 +70,7 @@ format:  ## rewrite the sources as lint wants them
 	@clang-format -i $(CPP_FILES)
 
 .PHONY: native-test
-native-test: native  ## C++ tests: here, under ASan and UBSan, and on emulated arm64 CPUs
+native-test: native  ## C++ tests: here, under ASan, UBSan and TSan, and on emulated arm64 CPUs
 	$(call heading,C++ tests)
 	@cmake --build $(NATIVE)/host -j $(JOBS) -- --quiet
 	@$(ctest) --test-dir $(NATIVE)/host
@@ -77,6 +78,10 @@ native-test: native  ## C++ tests: here, under ASan and UBSan, and on emulated a
 	@$(cmake) -B $(NATIVE)/sanitize -DTFQ_SANITIZE=address,undefined
 	@cmake --build $(NATIVE)/sanitize -j $(JOBS) -- --quiet
 	@$(ctest) --test-dir $(NATIVE)/sanitize
+	$(call heading,C++ tests of threads under TSan)
+	@$(cmake) -B $(NATIVE)/tsan -DTFQ_SANITIZE=thread
+	@cmake --build $(NATIVE)/tsan -j $(JOBS) --target $(THREAD_TESTS) -- --quiet
+	@for test in $(THREAD_TESTS); do $(NATIVE)/tsan/delegates/int4/$$test --gtest_brief=1; done
 	@if [ -d $(NATIVE)/linux_arm64 ] && command -v qemu-aarch64-static qemu-aarch64 >/dev/null; then \
 	  cmake --build $(NATIVE)/linux_arm64 -j $(JOBS) -- --quiet; \
 	  for cpu in $(QEMU_CPUS); do \
