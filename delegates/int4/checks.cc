@@ -35,8 +35,8 @@ std::string CheckHasWeights(const NodeView& view) {
 }
 
 std::string CheckWeightType(const NodeView& view) {
-  if (view.weights()->type == Type::kInt4) return "";
-  return "weights " + Quoted(*view.weights()) + " are " + abi::TypeName(view.weights()->type) + ", not INT4";
+  if (view.weights()->type == Type::kInt4 || view.weights()->type == Type::kInt8) return "";
+  return "weights " + Quoted(*view.weights()) + " are " + abi::TypeName(view.weights()->type) + ", not INT4 or INT8";
 }
 
 std::string CheckActivationTypes(const NodeView& view) {
@@ -82,9 +82,10 @@ std::string CheckWeightShape(const NodeView& view) {
     elements *= size;
     if (elements > INT32_MAX) return "weights " + Quoted(*view.weights()) + " have more than 2^31 values";
   }
-  if (static_cast<int64_t>(view.weights()->bytes) < (elements + 1) / 2) {
+  const int64_t needed = (elements * view.weight_bits() + 7) / 8;
+  if (static_cast<int64_t>(view.weights()->bytes) < needed) {
     return "weights " + Quoted(*view.weights()) + " have " + Number(static_cast<int64_t>(view.weights()->bytes)) +
-           " bytes, " + Number((elements + 1) / 2) + " needed";
+           " bytes, " + Number(needed) + " needed";
   }
   if (view.kind == OpKind::kDepthwise && Dim(*view.weights(), 0) != 1) {
     return "depthwise weights " + Quoted(*view.weights()) + " have a first dimension of " +

@@ -70,6 +70,7 @@ struct NodeView {
   }
   // Output channels, counted along the axis of the weights that carries them.
   int32_t channel_axis() const { return kind == OpKind::kDepthwise ? 3 : 0; }
+  int32_t weight_bits() const { return weights()->type == abi::Type::kInt4 ? 4 : 8; }
   int32_t out_channels() const { return weights()->dims->data[channel_axis()]; }
 };
 

@@ -54,14 +54,19 @@ std::vector<int8_t> RandomBytes(size_t count) {
 // Any weights with the multipliers that an average layer has.
 class Weights {
  public:
-  Weights(int32_t n, size_t count)
-      : nibbles_(RandomBytes((count + 1) / 2)), multiplier_(n, 1500000000), shift_(n, -7) {}
+  Weights(const WeightFormat& format, int32_t n, size_t count)
+      : bits_(format.bits),
+        values_(RandomBytes((count * format.bits + 7) / 8)),
+        multiplier_(n, 1500000000),
+        shift_(n, -7) {}
   WeightSource source() const {
-    return {reinterpret_cast<const uint8_t*>(nibbles_.data()), nullptr, multiplier_.data(), shift_.data(), -3};
+    const WeightValues values = {reinterpret_cast<const uint8_t*>(values_.data()), bits_};
+    return {values, nullptr, multiplier_.data(), shift_.data(), -3};
   }
 
  private:
-  std::vector<int8_t> nibbles_;
+  int32_t bits_;
+  std::vector<int8_t> values_;
   std::vector<int32_t> multiplier_, shift_;
 };
 
@@ -77,7 +82,7 @@ constexpr OutputStage kStage{5, -128, 127, Rounding::kDoubleUpward};
 void RunGemm(benchmark::State& state, const GemmKernel& kernel, const GemmSetting& setting) {
   const GemmShape& shape = setting.shape;
   const size_t depth = size_t(shape.taps) * shape.channels;
-  const Weights weights(shape.n, shape.n * depth);
+  const Weights weights(kernel.weights, shape.n, shape.n * depth);
   const Packed packed = PackFor(kernel, shape, weights.source());
   const std::vector<int8_t> activations = RandomBytes(setting.m * depth);
   std::vector<int8_t> out(size_t(setting.m) * shape.n);
@@ -100,7 +105,7 @@ void RunGemm(benchmark::State& state, const GemmKernel& kernel, const GemmSettin
 
 void RunDepthwise(benchmark::State& state, const DepthwiseKernel& kernel, const DepthwiseSetting& setting) {
   const DepthwiseShape& shape = setting.shape;
-  const Weights weights(shape.channels, size_t(shape.taps) * shape.channels);
+  const Weights weights(kernel.weights, shape.channels, size_t(shape.taps) * shape.channels);
   const Packed packed = PackFor(kernel, shape, weights.source());
   // Neighbouring pixels share most of their rows, as they do in an image.
   const std::vector<int8_t> activations = RandomBytes(size_t(setting.pixels + shape.taps) * shape.channels);

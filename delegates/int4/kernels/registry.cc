@@ -13,6 +13,7 @@ constexpr const GemmKernel* kGemmKernels[] = {
     &gemm_qs8_qs4cw_4x4c8_neon,
 #endif
     &gemm_qs8_qs4cw_4x1c1_reference,
+    &gemm_qs8_qs8cw_4x1c1_reference,
 };
 
 constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
@@ -22,6 +23,7 @@ constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
     &dwconv_qs8_qs4cw_2c16_neon,
 #endif
     &dwconv_qs8_qs4cw_1c1_reference,
+    &dwconv_qs8_qs8cw_1c1_reference,
 };
 
 template <typename Kernel, size_t size>
@@ -30,11 +32,11 @@ constexpr KernelTable<Kernel> Table(const Kernel* const (&kernels)[size]) {
 }
 
 template <typename Kernel>
-const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap) {
+const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const WeightFormat& weights) {
   for (const Kernel* kernel : kernels) {
-    if (kernel->tier <= cap && CpuRuns(kernel->tier)) return kernel;
+    if (kernel->weights == weights && kernel->tier <= cap && CpuRuns(kernel->tier)) return kernel;
   }
-  return *(kernels.end() - 1);  // the reference, which every CPU runs
+  return nullptr;  // not reached: the table has a reference for each format
 }
 
 }  // namespace
@@ -43,8 +45,10 @@ KernelTable<GemmKernel> GemmKernels() { return Table(kGemmKernels); }
 
 KernelTable<DepthwiseKernel> DepthwiseKernels() { return Table(kDepthwiseKernels); }
 
-const GemmKernel* ChooseGemm(CpuTier cap) { return Choose(GemmKernels(), cap); }
+const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights) { return Choose(GemmKernels(), cap, weights); }
 
-const DepthwiseKernel* ChooseDepthwise(CpuTier cap) { return Choose(DepthwiseKernels(), cap); }
+const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights) {
+  return Choose(DepthwiseKernels(), cap, weights);
+}
 
 }  // namespace tfq::int4

@@ -34,9 +34,25 @@ struct OutputStage {
   Rounding rounding = Rounding::kDoubleUpward;
 };
 
-// Weights of one matrix as they lie in the file: int4, two a byte, low nibble first, row-major [n][taps][channels].
+// How wide weights are. They are symmetric, with a scale for each output channel; a file that has one scale for all
+// repeats it.
+struct WeightFormat {
+  int32_t bits;  // 4 or 8
+};
+constexpr bool operator==(const WeightFormat& a, const WeightFormat& b) { return a.bits == b.bits; }
+
+constexpr WeightFormat kQs4cw = {4};
+constexpr WeightFormat kQs8cw = {8};
+
+// Values of a tensor as they lie in the file: int8, or int4 two a byte, low nibble first.
+struct WeightValues {
+  const uint8_t* bytes;
+  int32_t bits;
+};
+
+// Weights of one matrix, row-major [n][taps][channels].
 struct WeightSource {
-  const uint8_t* nibbles;
+  WeightValues values;
   const int32_t* bias;        // [n], or nullptr
   const int32_t* multiplier;  // [n], Q31, never negative
   const int32_t* shift;       // [n], positive to the left, -31..30
@@ -66,6 +82,7 @@ struct GemmTile {
 struct GemmKernel {
   const char* name;
   CpuTier tier;
+  WeightFormat weights;
   int32_t mr;
   int32_t nr;
   int32_t kr;  // channels are consumed in groups of kr; a ragged tail is handled inside
@@ -75,7 +92,7 @@ struct GemmKernel {
 };
 
 // Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] +
-// bias[c]). WeightSource::nibbles is [taps][channels] here, the layout of the file.
+// bias[c]). WeightSource::values is [taps][channels] here, the layout of the file.
 struct DepthwiseShape {
   int32_t taps;
   int32_t channels;
@@ -93,6 +110,7 @@ struct DepthwiseTile {
 struct DepthwiseKernel {
   const char* name;
   CpuTier tier;
+  WeightFormat weights;
   size_t (*packed_bytes)(const DepthwiseShape&);
   void (*pack)(const DepthwiseShape&, const WeightSource&, void* packed);
   void (*run)(const DepthwiseShape&, const DepthwiseTile&);
@@ -111,9 +129,10 @@ struct KernelTable {
 KernelTable<GemmKernel> GemmKernels();
 KernelTable<DepthwiseKernel> DepthwiseKernels();
 
-// The best kernel that the CPU runs and that the cap allows. Never null: the reference serves everywhere.
-const GemmKernel* ChooseGemm(CpuTier cap);
-const DepthwiseKernel* ChooseDepthwise(CpuTier cap);
+// The best kernel for weights of this format that the CPU runs and that the cap allows. Never null: the reference
+// serves everywhere.
+const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights);
+const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
 
 }  // namespace tfq::int4
 

@@ -36,8 +36,9 @@ class Conv : public Op {
     if (!problem.empty()) return problem;
     *outputs = {{input[0], window_.out_height(), window_.out_width(), out_channels()}};
     if (groups_.size() == 1) {
-      groups_.front().stage.rounding = RoundingOfProduct(match_, OpKind::kConv, window_.pixels(), out_channels(),
-                                                         static_cast<int64_t>(PatchBytes()));
+      groups_.front().stage.rounding =
+          RoundingOfProduct(match_, OpKind::kConv, groups_.front().kernel->weights.bits, window_.pixels(),
+                            out_channels(), static_cast<int64_t>(PatchBytes()));
     }
     return "";
   }
@@ -120,17 +121,18 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const bool gather = BetterGathered(taps, depth);
   const GemmShape shape = {group_channels, gather ? 1 : taps, gather ? taps * depth : depth};
 
-  const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv());
+  const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv(options.match, view.weight_bits()));
   const ChannelScales scales = MakeChannelScales(view);
-  const uint8_t* nibbles = static_cast<const uint8_t*>(view.weights()->data);
+  const WeightValues values = ValuesOf(view);
+  const GemmKernel* kernel = ChooseGemm(options.cpu, FormatOf(view));
   const size_t group_weights = static_cast<size_t>(group_channels) * taps * depth;
 
   std::vector<PackedGemm> groups(static_cast<size_t>(group_count));
   for (int32_t i = 0; i < group_count; ++i) {
     std::vector<uint8_t> slice;
-    if (group_count > 1) slice = SliceNibbles(nibbles, static_cast<size_t>(i) * group_weights, group_weights);
-    if (!groups[static_cast<size_t>(i)].Pack(ChooseGemm(options.cpu), shape, stage, view, scales,
-                                             group_count > 1 ? slice.data() : nibbles, i * group_channels)) {
+    if (group_count > 1) slice = SliceValues(values, static_cast<size_t>(i) * group_weights, group_weights);
+    const WeightValues of_group = group_count > 1 ? WeightValues{slice.data(), values.bits} : values;
+    if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage, view, scales, of_group, i * group_channels)) {
       return nullptr;
     }
   }

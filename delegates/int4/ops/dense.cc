@@ -24,7 +24,8 @@ class Dense : public Op {
     Dims output = keep_num_dims_ ? Dims(input.begin(), input.end() - 1) : Dims{static_cast<int32_t>(rows_)};
     output.push_back(gemm_.shape.n);
     *outputs = {output};
-    gemm_.stage.rounding = RoundingOfProduct(match_, OpKind::kDense, rows_, gemm_.shape.n, depth);
+    gemm_.stage.rounding =
+        RoundingOfProduct(match_, OpKind::kDense, gemm_.kernel->weights.bits, rows_, gemm_.shape.n, depth);
     return "";
   }
 
@@ -47,9 +48,9 @@ class Dense : public Op {
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
   const int32_t depth = view.weights()->dims->data[1];
   PackedGemm gemm;
-  const bool packed = gemm.Pack(ChooseGemm(options.cpu), {view.out_channels(), 1, depth},
-                                MakeOutputStage(view, Rounding::kDoubleUpward), view, MakeChannelScales(view),
-                                static_cast<const uint8_t*>(view.weights()->data), 0);
+  const bool packed =
+      gemm.Pack(ChooseGemm(options.cpu, FormatOf(view)), {view.out_channels(), 1, depth},
+                MakeOutputStage(view, Rounding::kDoubleUpward), view, MakeChannelScales(view), ValuesOf(view), 0);
   return packed ? std::make_unique<Dense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
 }
 

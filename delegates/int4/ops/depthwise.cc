@@ -110,14 +110,16 @@ class Depthwise : public Op {
 
 }  // namespace
 
-const char* DepthwiseName(const NodeView&, const Options& options) { return ChooseDepthwise(options.cpu)->name; }
+const char* DepthwiseName(const NodeView& view, const Options& options) {
+  return ChooseDepthwise(options.cpu, FormatOf(view))->name;
+}
 
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) {
   const int32_t taps = view.weights()->dims->data[1] * view.weights()->dims->data[2];
   PackedDepthwise filter;
-  const bool packed = filter.Pack(ChooseDepthwise(options.cpu), {taps, view.out_channels()},
-                                  MakeOutputStage(view, RoundingOfDepthwise(options.match)), view,
-                                  MakeChannelScales(view), static_cast<const uint8_t*>(view.weights()->data), 0);
+  const bool packed = filter.Pack(ChooseDepthwise(options.cpu, FormatOf(view)), {taps, view.out_channels()},
+                                  MakeOutputStage(view, RoundingOfDepthwise(options.match, view.weight_bits())), view,
+                                  MakeChannelScales(view), ValuesOf(view), 0);
   return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;
 }
 

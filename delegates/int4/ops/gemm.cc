@@ -2,7 +2,9 @@
 
 namespace tfq::int4 {
 
-const char* GemmName(const NodeView&, const Options& options) { return ChooseGemm(options.cpu)->name; }
+const char* GemmName(const NodeView& view, const Options& options) {
+  return ChooseGemm(options.cpu, FormatOf(view))->name;
+}
 
 GemmSplit SplitGemm(int64_t row_tiles, int32_t column_tiles, int64_t operations, int32_t threads) {
   if (threads == 1 || operations < kMinOperationsToShare) return {};

@@ -52,6 +52,9 @@ constexpr RoundingRule kRoundingRules[] = {
 
 const RoundingRule& RuleOf(Match match) { return kRoundingRules[static_cast<int32_t>(match)]; }
 
+// XNNPACK takes INT8 layers of every kind.
+bool XnnpackTakesInt8(Match match, int32_t bits) { return match == Match::kXnnpack && bits == 8; }
+
 // The smallest product that the runtime's kernel for matrix times vector takes.
 constexpr int32_t kMinVectorColumns = 4;
 constexpr int64_t kMinVectorDepth = 8;
@@ -104,16 +107,21 @@ OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
   return stage;
 }
 
-Rounding RoundingOfProduct(Match match, OpKind kind, int64_t rows, int32_t columns, int64_t depth) {
+Rounding RoundingOfProduct(Match match, OpKind kind, int32_t bits, int64_t rows, int32_t columns, int64_t depth) {
+  if (XnnpackTakesInt8(match, bits)) return Rounding::kSingle;
   // XNNPACK takes INT4 dense layers whose rows fill whole bytes.
   if (match == Match::kXnnpack && kind == OpKind::kDense && depth % 2 == 0) return Rounding::kSingle;
   const bool vector = rows == 1 && columns >= kMinVectorColumns && depth >= kMinVectorDepth;
   return vector ? RuleOf(match).vector : RuleOf(match).matrix;
 }
 
-// The runtime's reference kernel runs them.
-Rounding RoundingOfGroupedConv() { return Rounding::kDouble; }
+// The runtime's reference kernel runs them, unless XNNPACK does.
+Rounding RoundingOfGroupedConv(Match match, int32_t bits) {
+  return XnnpackTakesInt8(match, bits) ? Rounding::kSingle : Rounding::kDouble;
+}
 
-Rounding RoundingOfDepthwise(Match match) { return RuleOf(match).depthwise; }
+Rounding RoundingOfDepthwise(Match match, int32_t bits) {
+  return XnnpackTakesInt8(match, bits) ? Rounding::kSingle : RuleOf(match).depthwise;
+}
 
 }  // namespace tfq::int4

@@ -29,11 +29,12 @@ ChannelScales MakeChannelScales(const NodeView& view);
 // Zero point and clamped range of the output.
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding);
 
-// How the built-in kernels that `match` names round in a matrix product, which is what dense layers and convolutions of
-// one group are to the runtime: `rows` rows of `depth` values times `columns` output channels.
-Rounding RoundingOfProduct(Match match, OpKind kind, int64_t rows, int32_t columns, int64_t depth);
-Rounding RoundingOfGroupedConv();
-Rounding RoundingOfDepthwise(Match match);
+// How the kernels that `match` names round in a matrix product, which is what dense layers and convolutions of one
+// group are to the runtime: `rows` rows of `depth` values times `columns` output channels, of weights that are `bits`
+// wide.
+Rounding RoundingOfProduct(Match match, OpKind kind, int32_t bits, int64_t rows, int32_t columns, int64_t depth);
+Rounding RoundingOfGroupedConv(Match match, int32_t bits);
+Rounding RoundingOfDepthwise(Match match, int32_t bits);
 
 }  // namespace tfq::int4
 

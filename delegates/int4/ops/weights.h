@@ -13,8 +13,12 @@
 
 namespace tfq::int4 {
 
-// `count` int4 values from number `begin` on, packed two a byte like their source.
-std::vector<uint8_t> SliceNibbles(const uint8_t* nibbles, size_t begin, size_t count);
+// The format and the values of a node's weights.
+WeightFormat FormatOf(const NodeView& view);
+WeightValues ValuesOf(const NodeView& view);
+
+// `count` values from number `begin` on, packed as their source is.
+std::vector<uint8_t> SliceValues(const WeightValues& values, size_t begin, size_t count);
 
 // Packed weights of one matrix or filter, of `Kernel` GemmKernel or DepthwiseKernel with its shape type.
 template <typename Kernel, typename Shape>
@@ -24,16 +28,16 @@ struct PackedWeights {
   OutputStage stage = {};
   AlignedBuffer memory;
 
-  // Packs channels first_channel.. of the node, whose int4 values are `nibbles`. False when there is no memory.
+  // Packs channels first_channel.. of the node, whose weights are `values`. False when there is no memory.
   bool Pack(const Kernel* chosen, const Shape& wanted, const OutputStage& output, const NodeView& view,
-            const ChannelScales& scales, const uint8_t* nibbles, int32_t first_channel) {
+            const ChannelScales& scales, const WeightValues& values, int32_t first_channel) {
     kernel = chosen;
     shape = wanted;
     stage = output;
     if (!memory.Allocate(kernel->packed_bytes(shape))) return false;
     const int32_t* bias =
         view.bias() == nullptr ? nullptr : static_cast<const int32_t*>(view.bias()->data) + first_channel;
-    const WeightSource source = {nibbles, bias, scales.multiplier.data() + first_channel,
+    const WeightSource source = {values, bias, scales.multiplier.data() + first_channel,
                                  scales.shift.data() + first_channel, view.input()->params.zero_point};
     kernel->pack(shape, source, memory.data());
     return true;

@@ -2,14 +2,9 @@
 
 namespace tfq::int4 {
 
-int32_t SignedNibble(const uint8_t* nibbles, size_t index) {
-  const int32_t nibble = (nibbles[index / 2] >> (index % 2 * 4)) & 15;
-  return nibble < 8 ? nibble : nibble - 16;
-}
-
-int32_t SumOfWeights(const uint8_t* nibbles, size_t begin, size_t count, size_t stride) {
+int32_t SumOfWeights(const WeightValues& values, size_t begin, size_t count, size_t stride) {
   int32_t sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += SignedNibble(nibbles, begin + i * stride);
+  for (size_t i = 0; i < count; ++i) sum += ValueAt(values, begin + i * stride);
   return sum;
 }
 

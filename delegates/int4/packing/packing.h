@@ -1,4 +1,4 @@
-// What the packers share: reading 4-bit weights as they lie in the file, and the section of per-channel parameters that
+// What the packers share: reading weights as they lie in the file, and the section of per-channel parameters that
 // stands in front of the weights of each block of channels.
 //
 // Small functions are static, because kernels include them into files compiled for one instruction set alone.
@@ -12,13 +12,20 @@
 
 namespace tfq::int4 {
 
-// Value -8..7 of weight `index`: two's complement, two a byte, the even index in the low nibble.
-int32_t SignedNibble(const uint8_t* nibbles, size_t index);
+// Value `index`, two's complement; of int4 the even index is in the low nibble.
+static inline int32_t ValueAt(const WeightValues& values, size_t index) {
+  if (values.bits == 8) return static_cast<int8_t>(values.bytes[index]);
+  const int32_t nibble = (values.bytes[index / 2] >> (index % 2 * 4)) & 15;
+  return nibble < 8 ? nibble : nibble - 16;
+}
+
+// Bytes that `count` values take.
+static constexpr size_t ValueBytes(size_t count, int32_t bits) { return bits == 8 ? count : (count + 1) / 2; }
 
 static constexpr size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Sum of `count` weights that start at `begin` and stand `stride` apart.
-int32_t SumOfWeights(const uint8_t* nibbles, size_t begin, size_t count, size_t stride);
+int32_t SumOfWeights(const WeightValues& values, size_t begin, size_t count, size_t stride);
 
 // Writes int32 bias[block], multiplier[block], shift[block]: what the output stage needs of channels n_begin .. n_begin
 // + block. The bias takes in the part of the sum that does not depend on the data: bias[n] - offset * weight_sum[n].

@@ -42,15 +42,18 @@ TEST(Cpu, BestTierRunsAndNoneThatRunsIsAbove) {
 }
 
 template <typename Kernel>
-void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier)) {
-  for (const CpuTier cap : kAllTiers) {
-    const Kernel* chosen = choose(cap);
-    ASSERT_NE(chosen, nullptr);
-    EXPECT_LE(chosen->tier, cap);
-    EXPECT_TRUE(CpuRuns(chosen->tier));
-    for (const Kernel* kernel : kernels) {
-      if (kernel->tier <= cap && CpuRuns(kernel->tier)) {
-        EXPECT_LE(kernel->tier, chosen->tier) << kernel->name;
+void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier, const WeightFormat&)) {
+  for (const WeightFormat& weights : {kQs4cw, kQs8cw}) {
+    for (const CpuTier cap : kAllTiers) {
+      const Kernel* chosen = choose(cap, weights);
+      ASSERT_NE(chosen, nullptr);
+      EXPECT_EQ(chosen->weights, weights);
+      EXPECT_LE(chosen->tier, cap);
+      EXPECT_TRUE(CpuRuns(chosen->tier));
+      for (const Kernel* kernel : kernels) {
+        if (kernel->weights == weights && kernel->tier <= cap && CpuRuns(kernel->tier)) {
+          EXPECT_LE(kernel->tier, chosen->tier) << kernel->name;
+        }
       }
     }
   }
@@ -68,7 +71,8 @@ void ExpectNamesFollowTheGrammar(KernelTable<Kernel> kernels, const std::string&
     const std::string name = kernel->name;
     const std::string tier = std::string("_") + CpuTierName(kernel->tier);
     EXPECT_TRUE(names.insert(name).second) << name;
-    EXPECT_EQ(name.rfind(operation + "_qs8_qs4cw_", 0), 0u) << name;
+    const std::string weights = "qs" + std::to_string(kernel->weights.bits) + "cw_";
+    EXPECT_EQ(name.rfind(operation + "_qs8_" + weights, 0), 0u) << name;
     EXPECT_EQ(name.substr(name.size() - tier.size()), tier) << name;
   }
 }

@@ -70,6 +70,7 @@ Layer RandomLayer(LayerMaker* maker, const std::vector<int32_t>& dims) {
   if (!fits) layer.window.padding = abi::Padding::kSame;
   layer.activation = kActivations[maker->Between(0, 3)];
   layer.per_channel = maker->Between(0, 3) != 0;
+  layer.weight_bits = maker->Between(0, 1) == 0 ? 4 : 8;
   layer.has_bias = maker->Between(0, 3) != 0;
   layer.keep_num_dims = true;
   layer.output_zero_point = maker->Between(-20, 20);
@@ -231,7 +232,7 @@ TEST(Delegate, SaysWhatItTookAndWhyNotTheRest) {
   options.report = testing::TempDir() + "tfq_delegate_test.json";
   const Applied applied(options, &graph);
   EXPECT_EQ(graph.kernels(), 2u);
-  const std::string kernel = ChooseGemm(options.cpu)->name;
+  const std::string kernel = ChooseGemm(options.cpu, kQs4cw)->name;
   EXPECT_EQ(applied.said(),
             "tfq int4: took 2 of 3 nodes; declined: SOFTMAX (op not supported) x1\n"
             "tfq int4: node 0 CONV_2D: " +
@@ -251,13 +252,13 @@ TEST(Delegate, SaysLoudlyThatItTookNothing) {
   LayerMaker maker(4);
   FakeGraph graph;
   maker.AddLayer(&graph, Layer(), maker.AddInput(&graph, {1, 8, 8, 4}));
-  graph.tensor(1).type = abi::Type::kInt8;
+  graph.tensor(1).type = abi::Type::kInt2;
   const Applied applied(MakeOptions(BestCpuTier(), 1), &graph);
   EXPECT_EQ(applied.status(), abi::Status::kOk);
   EXPECT_EQ(graph.kernels(), 0u);
   EXPECT_EQ(applied.said(),
             "tfq int4: WARNING, this delegate will not speed anything up: took 0 of 1 nodes; declined: "
-            "CONV_2D (weights 'weights' are INT8, not INT4) x1\n");
+            "CONV_2D (weights 'weights' are INT2, not INT4 or INT8) x1\n");
 }
 
 TEST(Delegate, OneOnEachThread) {

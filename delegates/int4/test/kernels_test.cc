@@ -33,6 +33,10 @@ std::string NameOf(const testing::TestParamInfo<const Kernel*>& info) {
   return info.param->name;
 }
 
+// The range of weights.
+int32_t LowestOf(const WeightFormat& format) { return -(1 << (format.bits - 1)); }
+int32_t HighestOf(const WeightFormat& format) { return -1 - LowestOf(format); }
+
 // What random values are drawn from.
 enum class Values { kAny, kExtremes };
 
@@ -60,9 +64,9 @@ struct Channels {
   std::vector<int32_t> bias, multiplier, shift;
 };
 
-Channels RandomChannels(Random& random, int32_t n, int32_t depth) {
+Channels RandomChannels(Random& random, const WeightFormat& format, int32_t n, int32_t depth) {
   Channels channels;
-  const double scale = 60.0 / (300.0 * std::sqrt(depth));
+  const double scale = 60.0 / (37.5 * HighestOf(format) * std::sqrt(depth));
   for (int32_t i = 0; i < n; ++i) {
     int exponent;
     const double mantissa = std::frexp(scale * random.Between(50, 300) / 100.0, &exponent);
@@ -80,16 +84,26 @@ OutputStage RandomStage(Random& random) {
   return stage;
 }
 
-// int4 as in the file, in memory that ends where they end.
-class FencedNibbles {
+// Weights as in the file, in memory that ends where they end.
+class FencedWeights {
  public:
-  explicit FencedNibbles(const std::vector<int8_t>& values)
-      : bytes_((values.size() + 1) / 2), memory_(bytes_), data_(memory_.AtEnd(bytes_)) {
-    for (size_t i = 0; i < values.size(); ++i) data_[i / 2] |= static_cast<uint8_t>((values[i] & 15) << (i % 2 * 4));
+  FencedWeights(const std::vector<int8_t>& values, const WeightFormat& format)
+      : bits_(format.bits),
+        bytes_((values.size() * format.bits + 7) / 8),
+        memory_(bytes_),
+        data_(memory_.AtEnd(bytes_)) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (bits_ == 8) {
+        data_[i] = static_cast<uint8_t>(values[i]);
+      } else {
+        data_[i / 2] |= static_cast<uint8_t>((values[i] & 15) << (i % 2 * 4));
+      }
+    }
   }
-  const uint8_t* data() const { return data_; }
+  WeightValues values() const { return {data_, bits_}; }
 
  private:
+  int32_t bits_;
   size_t bytes_;
   FencedMemory memory_;
   uint8_t* data_;
@@ -180,10 +194,10 @@ void CheckGemm(const GemmKernel& kernel, const GemmCase& c, Random& random) {
   SCOPED_TRACE(testing::Message() << "n " << shape.n << " taps " << shape.taps << " channels " << shape.channels
                                   << " m " << c.m << " columns " << c.n_begin << ".." << c.n_end << " input zero point "
                                   << c.input_zero_point << " rounding " << static_cast<int>(c.stage.rounding));
-  const FencedNibbles nibbles(c.weights);
+  const FencedWeights weights(c.weights, kernel.weights);
   const FencedRows activations(c.activations, shape.channels, random);
-  const WeightSource source{nibbles.data(), c.has_bias ? c.channels.bias.data() : nullptr, c.channels.multiplier.data(),
-                            c.channels.shift.data(), c.input_zero_point};
+  const WeightSource source{weights.values(), c.has_bias ? c.channels.bias.data() : nullptr,
+                            c.channels.multiplier.data(), c.channels.shift.data(), c.input_zero_point};
   const FencedPack<GemmKernel, GemmShape> packed(kernel, shape, source);
 
   std::vector<const int8_t*> rows;
@@ -220,8 +234,9 @@ GemmCase RandomGemm(const GemmKernel& kernel, GemmShape shape, Values values, Ra
   c.input_zero_point = values == Values::kAny ? random.Between(-128, 127) : random.Between(0, 1) ? 127 : -128;
   c.has_bias = random.Between(0, 3) != 0;
   c.stage = RandomStage(random);
-  c.channels = RandomChannels(random, shape.n, shape.taps * shape.channels);
-  c.weights = random.Integers(size_t(shape.n) * shape.taps * shape.channels, -8, 7, values);
+  c.channels = RandomChannels(random, kernel.weights, shape.n, shape.taps * shape.channels);
+  c.weights = random.Integers(size_t(shape.n) * shape.taps * shape.channels, LowestOf(kernel.weights),
+                              HighestOf(kernel.weights), values);
   c.activations = random.Integers(size_t(c.m) * shape.taps * shape.channels, -128, 127, values);
   return c;
 }
@@ -264,17 +279,19 @@ TEST_P(Gemm, EveryNumberOfTaps) {
 
 TEST_P(Gemm, ExtremesOverflowNoPartialSum) {
   Random random(4);
+  const WeightFormat format = GetParam()->weights;
   for (const int32_t channels : {8, 24, 31, 60, 64, 240, 256, 496, 2049}) {
-    for (const int8_t weight : {-8, 7}) {
+    for (const int32_t weight : {LowestOf(format), HighestOf(format)}) {
       for (const int8_t activation : {-128, 127}) {
         GemmCase c = RandomGemm(*GetParam(), {9, channels < 100 ? 25 : 1, channels}, Values::kExtremes, random);
         // Three of four cases stay mixed in their signs.
         if (random.Between(0, 3) == 0 || channels == 2049) {
-          c.weights.assign(c.weights.size(), weight);
+          c.weights.assign(c.weights.size(), static_cast<int8_t>(weight));
           c.activations.assign(c.activations.size(), activation);
         }
         const int32_t depth = c.shape.taps * channels;
-        c.channels.shift.assign(c.shape.n, -static_cast<int32_t>(std::log2(depth * 255.0 * 8 / 127)) - 1);
+        c.channels.shift.assign(c.shape.n,
+                                -static_cast<int32_t>(std::log2(depth * 255.0 * -LowestOf(format) / 127)) - 1);
         CheckGemm(*GetParam(), c, random);
         if (HasFatalFailure()) return;
       }
@@ -285,9 +302,10 @@ TEST_P(Gemm, ExtremesOverflowNoPartialSum) {
 // 16 times such a sum does not fit 32 bits.
 TEST_P(Gemm, VeryDeepSums) {
   Random random(5);
-  for (const int8_t weight : {-8, 7}) {
+  const WeightFormat format = GetParam()->weights;
+  for (const int32_t weight : {LowestOf(format), HighestOf(format)}) {
     GemmCase c = RandomGemm(*GetParam(), {2, 1, 140003}, Values::kAny, random);
-    c.weights.assign(c.weights.size(), weight);
+    c.weights.assign(c.weights.size(), static_cast<int8_t>(weight));
     c.activations.assign(c.activations.size(), -128);
     c.input_zero_point = 3;
     c.channels.shift = {-21, -20};
@@ -295,7 +313,7 @@ TEST_P(Gemm, VeryDeepSums) {
     GemmCase taps = RandomGemm(*GetParam(), {2, 8200, 17}, Values::kAny, random);
     taps.m = 1;  // every row has a fence of its own, and the system allows some 65,000
     taps.activations.resize(size_t(taps.shape.taps) * taps.shape.channels);
-    taps.weights.assign(taps.weights.size(), weight);
+    taps.weights.assign(taps.weights.size(), static_cast<int8_t>(weight));
     taps.channels.shift = {-21, -20};
     CheckGemm(*GetParam(), taps, random);
     if (HasFatalFailure()) return;
@@ -321,10 +339,10 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
   SCOPED_TRACE(testing::Message() << "taps " << shape.taps << " channels " << shape.channels << " pixels " << c.pixels
                                   << " input zero point " << c.input_zero_point << " rounding "
                                   << static_cast<int>(c.stage.rounding));
-  const FencedNibbles nibbles(c.weights);
+  const FencedWeights weights(c.weights, kernel.weights);
   const FencedRows activations(c.activations, shape.channels, random);
-  const WeightSource source{nibbles.data(), c.has_bias ? c.channels.bias.data() : nullptr, c.channels.multiplier.data(),
-                            c.channels.shift.data(), c.input_zero_point};
+  const WeightSource source{weights.values(), c.has_bias ? c.channels.bias.data() : nullptr,
+                            c.channels.multiplier.data(), c.channels.shift.data(), c.input_zero_point};
   const FencedPack<DepthwiseKernel, DepthwiseShape> packed(kernel, shape, source);
 
   std::vector<const int8_t*> rows;
@@ -347,15 +365,17 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
   output.ExpectEquals(expected, shape.channels, stride);
 }
 
-DepthwiseCase RandomDepthwise(DepthwiseShape shape, int32_t pixels, Values values, Random& random) {
+DepthwiseCase RandomDepthwise(const DepthwiseKernel& kernel, DepthwiseShape shape, int32_t pixels, Values values,
+                              Random& random) {
   DepthwiseCase c{};
   c.shape = shape;
   c.pixels = pixels;
   c.input_zero_point = values == Values::kAny ? random.Between(-128, 127) : random.Between(0, 1) ? 127 : -128;
   c.has_bias = random.Between(0, 3) != 0;
   c.stage = RandomStage(random);
-  c.channels = RandomChannels(random, shape.channels, shape.taps);
-  c.weights = random.Integers(size_t(shape.taps) * shape.channels, -8, 7, values);
+  c.channels = RandomChannels(random, kernel.weights, shape.channels, shape.taps);
+  c.weights =
+      random.Integers(size_t(shape.taps) * shape.channels, LowestOf(kernel.weights), HighestOf(kernel.weights), values);
   c.activations = random.Integers(size_t(pixels) * shape.taps * shape.channels, -128, 127, values);
   return c;
 }
@@ -367,7 +387,8 @@ TEST_P(Depthwise, EveryNumberOfChannels) {
   Random random(6);
   for (int32_t channels = 1; channels <= 70; ++channels) {
     for (const int32_t taps : {1, 9, random.Between(1, 25)}) {
-      CheckDepthwise(*GetParam(), RandomDepthwise({taps, channels}, random.Between(1, 5), Values::kAny, random),
+      CheckDepthwise(*GetParam(),
+                     RandomDepthwise(*GetParam(), {taps, channels}, random.Between(1, 5), Values::kAny, random),
                      random);
       if (HasFatalFailure()) return;
     }
@@ -378,7 +399,8 @@ TEST_P(Depthwise, EveryNumberOfTaps) {
   Random random(7);
   for (int32_t taps = 1; taps <= 70; ++taps) {
     for (const int32_t channels : {3, 8, 16, 33, random.Between(1, 130)}) {
-      CheckDepthwise(*GetParam(), RandomDepthwise({taps, channels}, random.Between(1, 4), Values::kAny, random),
+      CheckDepthwise(*GetParam(),
+                     RandomDepthwise(*GetParam(), {taps, channels}, random.Between(1, 4), Values::kAny, random),
                      random);
       if (HasFatalFailure()) return;
     }
@@ -387,13 +409,15 @@ TEST_P(Depthwise, EveryNumberOfTaps) {
 
 TEST_P(Depthwise, ExtremesOverflowNoPartialSum) {
   Random random(8);
+  const WeightFormat format = GetParam()->weights;
   for (int32_t taps = 1; taps <= 70; ++taps) {
-    for (const int8_t weight : {-8, 7}) {
+    for (const int32_t weight : {LowestOf(format), HighestOf(format)}) {
       for (const int8_t activation : {-128, 127}) {
-        DepthwiseCase c = RandomDepthwise({taps, random.Between(1, 60)}, 3, Values::kExtremes, random);
-        c.weights.assign(c.weights.size(), weight);
+        DepthwiseCase c = RandomDepthwise(*GetParam(), {taps, random.Between(1, 60)}, 3, Values::kExtremes, random);
+        c.weights.assign(c.weights.size(), static_cast<int8_t>(weight));
         c.activations.assign(c.activations.size(), activation);
-        c.channels.shift.assign(c.shape.channels, -static_cast<int32_t>(std::log2(taps * 255.0 * 8 / 127)) - 1);
+        c.channels.shift.assign(c.shape.channels,
+                                -static_cast<int32_t>(std::log2(taps * 255.0 * -LowestOf(format) / 127)) - 1);
         CheckDepthwise(*GetParam(), c, random);
         if (HasFatalFailure()) return;
       }
@@ -444,7 +468,7 @@ TEST_P(Depthwise, OutputStageOnEveryShiftAndEdge) {
   for (int32_t shift = -31; shift <= 30; ++shift) {
     for (const Rounding rounding : kRoundings) {
       for (const int32_t channels : {5, 13, 29, 61}) {
-        DepthwiseCase c = RandomDepthwise({2, channels}, 2, Values::kAny, random);
+        DepthwiseCase c = RandomDepthwise(*GetParam(), {2, channels}, 2, Values::kAny, random);
         c.has_bias = true;
         c.stage = {random.Between(-30, 30), -128, 127, rounding};
         c.channels = EdgeChannels(channels, shift, random);

@@ -9,7 +9,8 @@
 namespace tfq::int4 {
 namespace {
 
-std::vector<uint8_t> PackNibbles(const std::vector<int8_t>& values) {
+std::vector<uint8_t> PackValues(const std::vector<int8_t>& values, int32_t bits) {
+  if (bits == 8) return {values.begin(), values.end()};
   std::vector<uint8_t> packed((values.size() + 1) / 2, 0);
   for (size_t i = 0; i < values.size(); ++i) {
     packed[i / 2] = static_cast<uint8_t>(packed[i / 2] | (values[i] & 0xF) << (i % 2 * 4));
@@ -100,15 +101,17 @@ Image LayerMaker::AddLayer(FakeGraph* graph, const Layer& layer, const Image& in
   }
   size_t weight_count = 1;
   for (const int32_t size : weight_dims) weight_count *= static_cast<size_t>(size);
-  const std::vector<int8_t> weights = Values(weight_count, -8, 7);
+  const std::vector<int8_t> weights =
+      Values(weight_count, layer.weight_bits == 4 ? -8 : -128, layer.weight_bits == 4 ? 7 : 127);
   std::vector<float> scales(layer.per_channel ? static_cast<size_t>(out) : 1);
-  for (float& scale : scales) scale = static_cast<float>(Between(10, 50)) * 1e-3f;
+  for (float& scale : scales) scale = static_cast<float>(Between(10, 50)) * (layer.weight_bits == 4 ? 1e-3f : 6e-5f);
   std::vector<int32_t> bias(layer.has_bias ? static_cast<size_t>(out) : 0);
   for (int32_t& value : bias) value = Between(-2000, 2000);
 
-  const std::vector<uint8_t> packed = PackNibbles(weights);
-  std::vector<int32_t> inputs = {input.tensor, graph->AddConstant("weights", abi::Type::kInt4, weight_dims, scales,
-                                                                  axis, packed.data(), packed.size())};
+  const std::vector<uint8_t> packed = PackValues(weights, layer.weight_bits);
+  std::vector<int32_t> inputs = {
+      input.tensor, graph->AddConstant("weights", layer.weight_bits == 4 ? abi::Type::kInt4 : abi::Type::kInt8,
+                                       weight_dims, scales, axis, packed.data(), packed.size())};
   if (layer.has_bias) {
     inputs.push_back(graph->AddConstant("bias", abi::Type::kInt32, {out}, {}, 0, bias.data(), 4 * bias.size()));
   } else {
@@ -176,9 +179,10 @@ Image LayerMaker::AddLayer(FakeGraph* graph, const Layer& layer, const Image& in
   const ChannelScales channel_scales = MakeChannelScales(view);
   const int64_t rows = static_cast<int64_t>(sums.size()) / out;
   const int64_t depth = static_cast<int64_t>(weight_count) / out;
-  const Rounding rounding = layer.kind == OpKind::kDepthwise ? RoundingOfDepthwise(Match::kLiteRt)
-                            : layer.groups > 1               ? RoundingOfGroupedConv()
-                                               : RoundingOfProduct(Match::kLiteRt, layer.kind, rows, out, depth);
+  const Rounding rounding = layer.kind == OpKind::kDepthwise ? RoundingOfDepthwise(Match::kLiteRt, layer.weight_bits)
+                            : layer.groups > 1
+                                ? RoundingOfGroupedConv(Match::kLiteRt, layer.weight_bits)
+                                : RoundingOfProduct(Match::kLiteRt, layer.kind, layer.weight_bits, rows, out, depth);
   const OutputStage stage = MakeOutputStage(view, rounding);
   for (size_t i = 0; i < sums.size(); ++i) {
     const size_t n = i % static_cast<size_t>(out);

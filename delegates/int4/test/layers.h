@@ -21,6 +21,7 @@ struct Layer {
   WindowParams window = {abi::Padding::kSame, 1, 1, 1, 1};
   abi::Activation activation = abi::Activation::kNone;
   bool per_channel = true;
+  int32_t weight_bits = 4;
   bool has_bias = true;
   bool keep_num_dims = false;
   int32_t output_zero_point = 3;

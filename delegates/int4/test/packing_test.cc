@@ -19,19 +19,22 @@ TEST(Packing, ReadsTheNibblesThatPythonWrites) {
     const size_t count = row[0];
     ASSERT_EQ(row.size(), 1 + count + (count + 1) / 2);
     const std::vector<uint8_t> bytes(row.begin() + 1 + count, row.end());
+    const WeightValues values = {bytes.data(), 4};
+    EXPECT_EQ(ValueBytes(count, 4), bytes.size());
     int64_t sum = 0;
     for (size_t i = 0; i < count; ++i) {
-      EXPECT_EQ(SignedNibble(bytes.data(), i), row[1 + i]) << "value " << i << " of " << count;
+      EXPECT_EQ(ValueAt(values, i), row[1 + i]) << "value " << i << " of " << count;
       sum += row[1 + i];
     }
-    EXPECT_EQ(SumOfWeights(bytes.data(), 0, count, 1), sum);
+    EXPECT_EQ(SumOfWeights(values, 0, count, 1), sum);
   }
 }
 
 TEST(Packing, SumsWeightsThatStandApart) {
-  const uint8_t bytes[] = {0x21, 0x43, 0xf5};  // 1 2 3 4 5 -1
-  EXPECT_EQ(SumOfWeights(bytes, 1, 3, 2), 2 + 4 - 1);
-  EXPECT_EQ(SumOfWeights(bytes, 0, 2, 3), 1 + 4);
+  const uint8_t bytes[] = {0x21, 0x43, 0xf5};  // as int4 1 2 3 4 5 -1
+  EXPECT_EQ(SumOfWeights({bytes, 4}, 1, 3, 2), 2 + 4 - 1);
+  EXPECT_EQ(SumOfWeights({bytes, 4}, 0, 2, 3), 1 + 4);
+  EXPECT_EQ(SumOfWeights({bytes, 8}, 0, 2, 2), 0x21 - 11);
 }
 
 TEST(Packing, ChannelSectionFoldsTheZeroPointIntoTheBias) {
@@ -39,7 +42,7 @@ TEST(Packing, ChannelSectionFoldsTheZeroPointIntoTheBias) {
   const int32_t multiplier[] = {11, 12, 13};
   const int32_t shift[] = {-1, 0, 3};
   const int32_t sums[] = {5, -6};
-  const WeightSource source{nullptr, bias, multiplier, shift, 0};
+  const WeightSource source{{}, bias, multiplier, shift, 0};
   int32_t section[6];
   WriteChannelSection(source, 0, 3, 2, -3, sums, section);
   EXPECT_EQ(std::vector<int32_t>(section, section + 6), (std::vector<int32_t>{115, -25, 11, 12, -1, 0}));
@@ -50,7 +53,7 @@ TEST(Packing, ChannelSectionFoldsTheZeroPointIntoTheBias) {
 
 TEST(Packing, ChannelSectionWorksWithoutBias) {
   const int32_t multiplier = 1, shift = 2, sum = 4;
-  const WeightSource source{nullptr, nullptr, &multiplier, &shift, 0};
+  const WeightSource source{{}, nullptr, &multiplier, &shift, 0};
   int32_t section[3];
   WriteChannelSection(source, 0, 1, 1, 10, &sum, section);
   EXPECT_EQ(section[0], -40);

@@ -60,16 +60,26 @@ TEST(Requantize, ActivationRangesAreTheGoldenOnes) {
 
 TEST(Requantize, RoundingFollowsTheRuntimeAndTheShape) {
   // XNNPACK takes dense layers with whole bytes a row.
-  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kDense, 7, 16, 32), Rounding::kSingle);
-  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kDense, 7, 16, 33),
-            RoundingOfProduct(Match::kLiteRt, OpKind::kDense, 7, 16, 33));
-  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kConv, 7, 16, 32),
-            RoundingOfProduct(Match::kLiteRt, OpKind::kConv, 7, 16, 32));
+  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kDense, 4, 7, 16, 32), Rounding::kSingle);
+  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kDense, 4, 7, 16, 33),
+            RoundingOfProduct(Match::kLiteRt, OpKind::kDense, 4, 7, 16, 33));
+  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kConv, 4, 7, 16, 32),
+            RoundingOfProduct(Match::kLiteRt, OpKind::kConv, 4, 7, 16, 32));
+  // It takes INT8 layers of every kind; the built-in kernels round the same for both widths.
+  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kDense, 8, 7, 16, 33), Rounding::kSingle);
+  EXPECT_EQ(RoundingOfProduct(Match::kXnnpack, OpKind::kConv, 8, 7, 16, 32), Rounding::kSingle);
+  EXPECT_EQ(RoundingOfGroupedConv(Match::kXnnpack, 8), Rounding::kSingle);
+  EXPECT_EQ(RoundingOfDepthwise(Match::kXnnpack, 8), Rounding::kSingle);
+  EXPECT_EQ(RoundingOfGroupedConv(Match::kXnnpack, 4), RoundingOfGroupedConv(Match::kLiteRt, 4));
+  EXPECT_EQ(RoundingOfDepthwise(Match::kXnnpack, 4), RoundingOfDepthwise(Match::kLiteRt, 4));
   for (const Match match : {Match::kLiteRt, Match::kTfLite214}) {
-    const Rounding matrix = RoundingOfProduct(match, OpKind::kConv, 2, 16, 32);
-    EXPECT_EQ(RoundingOfProduct(match, OpKind::kConv, 1, 4, 8), Rounding::kDoubleUpward);
-    EXPECT_EQ(RoundingOfProduct(match, OpKind::kConv, 1, 3, 8), matrix);
-    EXPECT_EQ(RoundingOfProduct(match, OpKind::kDense, 1, 4, 7), matrix);
+    EXPECT_EQ(RoundingOfProduct(match, OpKind::kConv, 8, 7, 16, 32),
+              RoundingOfProduct(match, OpKind::kConv, 4, 7, 16, 32));
+    EXPECT_EQ(RoundingOfDepthwise(match, 8), RoundingOfDepthwise(match, 4));
+    const Rounding matrix = RoundingOfProduct(match, OpKind::kConv, 4, 2, 16, 32);
+    EXPECT_EQ(RoundingOfProduct(match, OpKind::kConv, 4, 1, 4, 8), Rounding::kDoubleUpward);
+    EXPECT_EQ(RoundingOfProduct(match, OpKind::kConv, 4, 1, 3, 8), matrix);
+    EXPECT_EQ(RoundingOfProduct(match, OpKind::kDense, 4, 1, 4, 7), matrix);
   }
 }
 

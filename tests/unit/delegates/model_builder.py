@@ -279,6 +279,7 @@ def random_network(builder: ModelBuilder, rng: np.random.Generator, depth: int) 
             per_channel=bool(rng.random() < 0.7),
             zero_point=int(rng.integers(-128, 128)),
             gain=float(rng.choice([0.1, 1.0, 5.0])),
+            weight_dtype=str(rng.choice(["int4", "int8"])),
             **options,
         )
     builder.outputs.append(tensor)

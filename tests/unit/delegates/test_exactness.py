@@ -1,4 +1,5 @@
-"""The delegate's outputs equal the runtime's own INT4 kernels bit for bit, on random networks at every kernel tier."""
+"""The delegate's outputs equal the runtime's own kernels bit for bit, on random networks of INT4 and INT8 weights at
+every kernel tier."""
 
 from __future__ import annotations
 

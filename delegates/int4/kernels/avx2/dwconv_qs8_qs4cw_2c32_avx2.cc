@@ -56,7 +56,7 @@ void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed)
     const int32_t begin = ChannelBlockBegin(shape.channels, width, b);
     int32_t sums[32] = {};
     for (int32_t i = 0; i < width && begin + i < shape.channels; ++i) {
-      sums[i] = SumOfWeights(source.nibbles, begin + i, shape.taps, shape.channels);
+      sums[i] = SumOfWeights(source.values, begin + i, shape.taps, shape.channels);
     }
     WriteChannelSection(source, begin, shape.channels, width, source.input_zero_point + kActivationOffset, sums,
                         reinterpret_cast<int32_t*>(block));
@@ -64,7 +64,7 @@ void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed)
       uint8_t* pair = block + ChannelSectionBytes(width) + tap / 2 * width;
       for (int32_t i = 0; i < width; ++i) {
         const bool used = tap < shape.taps && begin + i < shape.channels;
-        const int32_t value = used ? SignedNibble(source.nibbles, size_t(tap) * shape.channels + begin + i) : 0;
+        const int32_t value = used ? ValueAt(source.values, size_t(tap) * shape.channels + begin + i) : 0;
         const NibblePlace place = PlaceOf(width, i, tap % 2);
         pair[place.byte] |= static_cast<uint8_t>((value + kWeightOffset) << place.bit);
       }
@@ -289,7 +289,7 @@ void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
 }  // namespace
 
 const DepthwiseKernel dwconv_qs8_qs4cw_2c32_avx2 = {
-    "dwconv_qs8_qs4cw_2c32_avx2", CpuTier::kAvx2, PackedBytes, Pack, Run,
+    "dwconv_qs8_qs4cw_2c32_avx2", CpuTier::kAvx2, kQs4cw, PackedBytes, Pack, Run,
 };
 
 }  // namespace tfq::int4

@@ -42,9 +42,9 @@ void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed)
     uint8_t* weights = block + ChannelSectionBytes(width);
     int32_t sums[16] = {};
     for (int32_t i = 0; i < width && begin + i < shape.channels; ++i) {
-      sums[i] = SumOfWeights(source.nibbles, begin + i, shape.taps, shape.channels);
+      sums[i] = SumOfWeights(source.values, begin + i, shape.taps, shape.channels);
       for (int32_t tap = 0; tap < shape.taps; ++tap) {
-        const int32_t value = SignedNibble(source.nibbles, size_t(tap) * shape.channels + begin + i) & 15;
+        const int32_t value = ValueAt(source.values, size_t(tap) * shape.channels + begin + i) & 15;
         weights[tap / 2 * width + i] |= static_cast<uint8_t>(value << (tap % 2 * 4));
       }
     }
@@ -180,7 +180,7 @@ void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
 }  // namespace
 
 const DepthwiseKernel dwconv_qs8_qs4cw_2c16_neon = {
-    "dwconv_qs8_qs4cw_2c16_neon", CpuTier::kNeon, PackedBytes, Pack, Run,
+    "dwconv_qs8_qs4cw_2c16_neon", CpuTier::kNeon, kQs4cw, PackedBytes, Pack, Run,
 };
 
 }  // namespace tfq::int4

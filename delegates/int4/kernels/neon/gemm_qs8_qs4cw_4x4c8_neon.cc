@@ -43,11 +43,11 @@ void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
     int32_t sums[kNr] = {};
     for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
       const size_t weights = (n_begin + i) * depth;
-      sums[i] = SumOfWeights(source.nibbles, weights, depth, 1);
+      sums[i] = SumOfWeights(source.values, weights, depth, 1);
       uint8_t* tap_bytes = block + ChannelSectionBytes(kNr);
       for (int32_t tap = 0; tap < shape.taps; ++tap, tap_bytes += groups * kGroupBytes) {
         for (int32_t c = 0; c < shape.channels; ++c) {
-          const int32_t value = SignedNibble(source.nibbles, weights + size_t(tap) * shape.channels + c) & 15;
+          const int32_t value = ValueAt(source.values, weights + size_t(tap) * shape.channels + c) & 15;
           const bool paired = c / 16 * 2 + 1 < groups;
           uint8_t* step = tap_bytes + c / 16 * 2 * kGroupBytes;
           uint8_t& byte = paired ? step[i / 2 * 16 + c % 16] : step[i % 2 * 8 + c % 8];
@@ -227,7 +227,7 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
 }  // namespace
 
 const GemmKernel gemm_qs8_qs4cw_4x4c8_neon = {
-    "gemm_qs8_qs4cw_4x4c8_neon", CpuTier::kNeon, kMr, kNr, kKr, PackedBytes, Pack, Run,
+    "gemm_qs8_qs4cw_4x4c8_neon", CpuTier::kNeon, kQs4cw, kMr, kNr, kKr, PackedBytes, Pack, Run,
 };
 
 }  // namespace tfq::int4

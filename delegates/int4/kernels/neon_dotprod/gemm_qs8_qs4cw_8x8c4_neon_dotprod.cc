@@ -41,11 +41,11 @@ void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
     int32_t sums[kNr] = {};
     for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
       const size_t weights = (n_begin + i) * depth;
-      sums[i] = SumOfWeights(source.nibbles, weights, depth, 1);
+      sums[i] = SumOfWeights(source.values, weights, depth, 1);
       uint8_t* groups = block + ChannelSectionBytes(kNr) + i % 4 * kKr;
       for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
         for (int32_t c = 0; c < shape.channels; ++c) {
-          const int32_t value = SignedNibble(source.nibbles, weights + size_t(tap) * shape.channels + c) & 15;
+          const int32_t value = ValueAt(source.values, weights + size_t(tap) * shape.channels + c) & 15;
           groups[c / kKr * kGroupBytes + c % kKr] |= static_cast<uint8_t>(value << (i / 4 * 4));
         }
       }
@@ -200,7 +200,7 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
 }  // namespace
 
 const GemmKernel gemm_qs8_qs4cw_8x8c4_neon_dotprod = {
-    "gemm_qs8_qs4cw_8x8c4_neon_dotprod", CpuTier::kNeonDotprod, kMr, kNr, kKr, PackedBytes, Pack, Run,
+    "gemm_qs8_qs4cw_8x8c4_neon_dotprod", CpuTier::kNeonDotprod, kQs4cw, kMr, kNr, kKr, PackedBytes, Pack, Run,
 };
 
 }  // namespace tfq::int4
