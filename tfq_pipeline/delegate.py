@@ -50,7 +50,7 @@ def load(
 
     Args:
         threads: that share the work.
-        cpu: highest kernel tier to use: auto, reference, neon, neon_dotprod or avx2.
+        cpu: highest kernel tier to use: auto or a name of docs/delegate-kernels.md, such as avx2.
         verbose: says for each node which kernel it got, or why it was declined.
         report: file for what was taken and declined, as JSON.
         runtime: the package whose interpreter will use it: litert, tensorflow or tflite_runtime.

@@ -16,14 +16,13 @@ struct NamedTier {
 };
 
 constexpr NamedTier kTiers[] = {
-    {"reference", CpuTier::kReference},
-    {"neon", CpuTier::kNeon},
-    {"neon_dotprod", CpuTier::kNeonDotprod},
-    {"avx2", CpuTier::kAvx2},
+    {"reference", CpuTier::kReference},      {"neon", CpuTier::kNeon},
+    {"neon_dotprod", CpuTier::kNeonDotprod}, {"avx2", CpuTier::kAvx2},
+    {"avx512_vnni", CpuTier::kAvx512Vnni},
 };
 
 #if defined(__x86_64__)
-constexpr CpuTier kHighestTier = CpuTier::kAvx2;
+constexpr CpuTier kHighestTier = CpuTier::kAvx512Vnni;
 #elif defined(__aarch64__)
 constexpr CpuTier kHighestTier = CpuTier::kNeonDotprod;
 #else
@@ -58,8 +57,13 @@ bool CpuRuns(CpuTier tier) {
     case CpuTier::kReference:
       return true;
 #if defined(__x86_64__)
+    // These also ask the operating system for the wide registers.
     case CpuTier::kAvx2:
-      return __builtin_cpu_supports("avx2") != 0;  // also asks the operating system for the wide registers
+      return __builtin_cpu_supports("avx2") != 0;
+    case CpuTier::kAvx512Vnni:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512vnni");
 #elif defined(__aarch64__)
     case CpuTier::kNeon:
       return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;

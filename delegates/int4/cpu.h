@@ -10,9 +10,10 @@ enum class CpuTier {
   kNeon = 1,
   kNeonDotprod = 2,
   kAvx2 = 17,
+  kAvx512Vnni = 18,
 };
 
-const char* CpuTierName(CpuTier tier);               // "reference", "neon", "neon_dotprod", "avx2"
+const char* CpuTierName(CpuTier tier);               // the name of its folder in kernels/
 bool ParseCpuTier(const char* name, CpuTier* tier);  // also "auto": the highest of this architecture
 CpuTier BestCpuTier();                               // what this CPU runs
 bool CpuRuns(CpuTier tier);

@@ -32,6 +32,7 @@ constexpr CpuTier kTiers[] = {
     CpuTier::kReference,
 #if defined(__x86_64__)
     CpuTier::kAvx2,
+    CpuTier::kAvx512Vnni,
 #elif defined(__aarch64__)
     CpuTier::kNeon,
     CpuTier::kNeonDotprod,

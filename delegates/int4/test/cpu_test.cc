@@ -11,7 +11,8 @@
 namespace tfq::int4 {
 namespace {
 
-constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2};
+constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2,
+                                 CpuTier::kAvx512Vnni};
 
 TEST(Cpu, NamesGoThereAndBack) {
   for (const CpuTier tier : kAllTiers) {

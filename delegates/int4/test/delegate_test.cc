@@ -16,7 +16,8 @@ namespace {
 
 std::vector<CpuTier> Tiers() {
   std::vector<CpuTier> tiers;
-  for (const CpuTier tier : {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2}) {
+  for (const CpuTier tier :
+       {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2, CpuTier::kAvx512Vnni}) {
     if (CpuRuns(tier)) tiers.push_back(tier);
   }
   return tiers;
