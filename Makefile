@@ -110,9 +110,9 @@ pytest-long:
 .PHONY: bench
 bench: native  ## speed of the delegate's kernels on this machine (Google Benchmark)
 	$(call heading,kernel benchmarks)
-	@$(cmake) -B $(NATIVE)/bench -DTFQ_BENCH=ON -DTFQ_TESTS=OFF
-	@cmake --build $(NATIVE)/bench -j $(JOBS) --target int4_kernels_bench -- --quiet
-	@$(NATIVE)/bench/delegates/int4/int4_kernels_bench
+	@$(cmake) -B $(NATIVE)/host -DTFQ_BENCH=ON
+	@cmake --build $(NATIVE)/host -j $(JOBS) --target int4_kernels_bench -- --quiet
+	@$(NATIVE)/host/delegates/int4/int4_kernels_bench
 
 .PHONY: lock
 lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index that pip is set up with

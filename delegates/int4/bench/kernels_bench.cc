@@ -1,15 +1,19 @@
 // Speed of every kernel that this CPU runs, on shapes of real models: one thread, data that fits the caches unless the
-// shape says otherwise. `items_per_second` is multiply-accumulates; `weight_bytes` what the kernel packs.
+// shape says otherwise. `items_per_second` is multiply-accumulates, `weight_bytes` what the kernel packs, `of_bound`
+// the share of the speed that the tier's product instruction and the measured read bandwidth allow (bounds.h).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "delegates/int4/bench/bounds.h"
 #include "delegates/int4/kernels/registry.h"
 
 namespace tfq::int4 {
@@ -79,7 +83,25 @@ Packed PackFor(const Kernel& kernel, const Shape& shape, const WeightSource& sou
 
 constexpr OutputStage kStage{5, -128, 127, Rounding::kDoubleUpward};
 
-void RunGemm(benchmark::State& state, const GemmKernel& kernel, const GemmSetting& setting) {
+using Clock = std::chrono::steady_clock;
+
+// What one run of a kernel does.
+struct Work {
+  CpuTier tier;
+  double macs;
+  double weight_bytes;
+  double activation_bytes;  // in and out
+};
+
+void Report(benchmark::State& state, const Bounds& bounds, const Work& work, Clock::duration taken) {
+  const double runs = static_cast<double>(state.iterations());
+  state.SetItemsProcessed(static_cast<int64_t>(runs * work.macs));
+  state.counters["weight_bytes"] = work.weight_bytes;
+  const double bound = bounds.Seconds(work.tier, work.macs, work.weight_bytes + work.activation_bytes);
+  if (bound > 0) state.counters["bound_%"] = 100 * bound * runs / std::chrono::duration<double>(taken).count();
+}
+
+void RunGemm(benchmark::State& state, const Bounds& bounds, const GemmKernel& kernel, const GemmSetting& setting) {
   const GemmShape& shape = setting.shape;
   const size_t depth = size_t(shape.taps) * shape.channels;
   const Weights weights(kernel.weights, shape.n, shape.n * depth);
@@ -87,6 +109,7 @@ void RunGemm(benchmark::State& state, const GemmKernel& kernel, const GemmSettin
   const std::vector<int8_t> activations = RandomBytes(setting.m * depth);
   std::vector<int8_t> out(size_t(setting.m) * shape.n);
   std::vector<const int8_t*> rows(size_t(shape.taps) * kernel.mr);
+  const Clock::time_point start = Clock::now();
   for (auto _ : state) {
     for (int32_t begin = 0; begin < setting.m; begin += kernel.mr) {
       const int32_t m = std::min(kernel.mr, setting.m - begin);
@@ -99,11 +122,14 @@ void RunGemm(benchmark::State& state, const GemmKernel& kernel, const GemmSettin
     }
     benchmark::ClobberMemory();
   }
-  state.SetItemsProcessed(state.iterations() * int64_t{setting.m} * shape.n * static_cast<int64_t>(depth));
-  state.counters["weight_bytes"] = static_cast<double>(kernel.packed_bytes(shape));
+  Report(state, bounds,
+         {kernel.tier, double(setting.m) * shape.n * double(depth), double(kernel.packed_bytes(shape)),
+          double(activations.size() + out.size())},
+         Clock::now() - start);
 }
 
-void RunDepthwise(benchmark::State& state, const DepthwiseKernel& kernel, const DepthwiseSetting& setting) {
+void RunDepthwise(benchmark::State& state, const Bounds& bounds, const DepthwiseKernel& kernel,
+                  const DepthwiseSetting& setting) {
   const DepthwiseShape& shape = setting.shape;
   const Weights weights(kernel.weights, shape.channels, size_t(shape.taps) * shape.channels);
   const Packed packed = PackFor(kernel, shape, weights.source());
@@ -114,29 +140,45 @@ void RunDepthwise(benchmark::State& state, const DepthwiseKernel& kernel, const 
   for (int32_t p = 0; p < setting.pixels; ++p) {
     for (int32_t tap = 0; tap < shape.taps; ++tap) rows.push_back(&activations[size_t(p + tap) * shape.channels]);
   }
+  const Clock::time_point start = Clock::now();
   for (auto _ : state) {
     kernel.run(shape, {setting.pixels, rows.data(), packed.get(), out.data(), shape.channels, kStage});
     benchmark::ClobberMemory();
   }
-  state.SetItemsProcessed(state.iterations() * int64_t{setting.pixels} * shape.taps * shape.channels);
-  state.counters["weight_bytes"] = static_cast<double>(kernel.packed_bytes(shape));
+  Report(state, bounds,
+         {kernel.tier, double(setting.pixels) * shape.taps * shape.channels, double(kernel.packed_bytes(shape)),
+          double(activations.size() + out.size())},
+         Clock::now() - start);
 }
 
-void RegisterAll() {
-  for (const GemmKernel* kernel : GemmKernels()) {
+// One benchmark for each kernel of a table that this CPU runs, and each setting.
+template <typename Kernel, typename Setting, size_t kCount, typename Run>
+void Register(KernelTable<Kernel> kernels, const Setting (&settings)[kCount], const Bounds& bounds, Run run) {
+  for (const Kernel* kernel : kernels) {
     if (!CpuRuns(kernel->tier)) continue;
-    for (const GemmSetting& setting : kGemmSettings) {
-      benchmark::RegisterBenchmark((std::string(kernel->name) + "/" + setting.name).c_str(),
-                                   [kernel, setting](benchmark::State& state) { RunGemm(state, *kernel, setting); });
-    }
-  }
-  for (const DepthwiseKernel* kernel : DepthwiseKernels()) {
-    if (!CpuRuns(kernel->tier)) continue;
-    for (const DepthwiseSetting& setting : kDepthwiseSettings) {
+    for (const Setting& setting : settings) {
       benchmark::RegisterBenchmark(
           (std::string(kernel->name) + "/" + setting.name).c_str(),
-          [kernel, setting](benchmark::State& state) { RunDepthwise(state, *kernel, setting); });
+          [&bounds, &setting, kernel, run](benchmark::State& state) { run(state, bounds, *kernel, setting); });
     }
+  }
+}
+
+std::string Giga(double value, const char* unit) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f %s", value * 1e-9, unit);
+  return text;
+}
+
+// Into the head of the output and of its JSON.
+void Tell(const Bounds& bounds) {
+  for (const Peak& peak : bounds.peaks) {
+    benchmark::AddCustomContext(std::string("peak ") + CpuTierName(peak.tier) + " (" + peak.instruction + ")",
+                                Giga(peak.macs_per_second, "GMAC/s"));
+  }
+  for (const Bandwidth& bandwidth : bounds.bandwidths) {
+    benchmark::AddCustomContext("read bandwidth " + std::to_string(bandwidth.bytes >> 10) + " KiB",
+                                Giga(bandwidth.bytes_per_second, "GB/s"));
   }
 }
 
@@ -146,7 +188,10 @@ void RegisterAll() {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  tfq::int4::RegisterAll();
+  const tfq::int4::Bounds bounds = tfq::int4::MeasureBounds();
+  tfq::int4::Tell(bounds);
+  tfq::int4::Register(tfq::int4::GemmKernels(), tfq::int4::kGemmSettings, bounds, tfq::int4::RunGemm);
+  tfq::int4::Register(tfq::int4::DepthwiseKernels(), tfq::int4::kDepthwiseSettings, bounds, tfq::int4::RunDepthwise);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;
