@@ -1,5 +1,9 @@
 #include "delegates/int4/cpu.h"
 
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 
 #if defined(__aarch64__)
@@ -81,6 +85,12 @@ CpuTier BestCpuTier() {
     if (CpuRuns(known.tier) && known.tier > best) best = known.tier;
   }
   return best;
+}
+
+int32_t AvailableCpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int32_t>(std::max<long>(1, sysconf(_SC_NPROCESSORS_ONLN)));  // more than a cpu_set_t counts
 }
 
 }  // namespace tfq::int4

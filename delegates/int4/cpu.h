@@ -2,6 +2,8 @@
 #ifndef TFQ_DELEGATES_INT4_CPU_H_
 #define TFQ_DELEGATES_INT4_CPU_H_
 
+#include <cstdint>
+
 namespace tfq::int4 {
 
 // Ordered within an architecture: a cap at a tier allows that tier and all below.
@@ -17,6 +19,9 @@ const char* CpuTierName(CpuTier tier);               // the name of its folder i
 bool ParseCpuTier(const char* name, CpuTier* tier);  // also "auto": the highest of this architecture
 CpuTier BestCpuTier();                               // what this CPU runs
 bool CpuRuns(CpuTier tier);
+
+// Processors that this process may run on, at least 1.
+int32_t AvailableCpus();
 
 }  // namespace tfq::int4
 

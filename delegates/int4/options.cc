@@ -1,7 +1,5 @@
 #include "delegates/int4/options.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
@@ -18,12 +16,7 @@ bool SetThreads(const char* value, Options* options) {
   errno = 0;
   const long threads = std::strtol(value, &end, 10);
   if (end == value || *end != '\0' || errno != 0 || threads < -1 || threads > kMaxThreads) return false;
-  if (threads > 0) {
-    options->threads = static_cast<int32_t>(threads);
-  } else {
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    options->threads = static_cast<int32_t>(online < 1 ? 1 : online > kMaxThreads ? kMaxThreads : online);
-  }
+  options->threads = threads > 0 ? static_cast<int32_t>(threads) : std::min<int32_t>(kMaxThreads, AvailableCpus());
   return true;
 }
 
@@ -98,7 +91,7 @@ struct Key {
 };
 
 constexpr Key kKeys[] = {
-    {"threads", SetThreads, [] { return std::string("1 to 256, or 0 or -1 for every processor"); }},
+    {"threads", SetThreads, [] { return std::string("1 to 256, or 0 or -1 for every processor of this process"); }},
     {"cpu", SetCpu, AllowedTiers},
     {"verbose", SetVerbose, [] { return std::string("true, false, 1, 0"); }},
     {"report", SetReport, [] { return std::string("the path of a file to write"); }},

@@ -1,4 +1,6 @@
 // A few worker threads that share out numbered tasks. One pool serves all kernels of a delegate.
+//
+// A worker without work spins for a moment, which bridges the time from one layer to the next, and then sleeps.
 #ifndef TFQ_DELEGATES_INT4_THREAD_POOL_H_
 #define TFQ_DELEGATES_INT4_THREAD_POOL_H_
 
@@ -43,20 +45,31 @@ class ThreadPool {
   void RunShared(int32_t count, Call call, const void* context);
   void Work(int32_t thread);
   void WorkerLoop(int32_t thread);
+  uint32_t NextRound(uint32_t seen);
+  void AwaitWorkers();
   static void* StartWorker(void* start);
 
   std::vector<pthread_t> workers_;
+  bool spins_ = false;
   std::mutex turn_;  // held by the caller whose tasks are running
+
+  // Odd while tasks may be taken, even between; grows with every change. A worker enters a round by counting itself
+  // into active_ and looking again whether the round is still open; the caller closes it and waits until active_ is 0.
+  // So nobody waits for a worker that wakes up late.
+  std::atomic<uint32_t> round_{0};
+  std::atomic<int32_t> active_{0};
+  std::atomic<int32_t> next_{0};
+  std::atomic<bool> stop_{false};
+  int32_t count_ = 0;  // these three change while round_ is even and active_ is 0
+  Call call_ = nullptr;
+  const void* context_ = nullptr;
+
+  // Who sleeps has said so before it looked a last time for a reason not to.
   std::mutex mutex_;
   std::condition_variable start_;
   std::condition_variable done_;
-  int64_t round_ = 0;    // guarded by mutex_: grows by one with each RunShared
-  int32_t working_ = 0;  // guarded by mutex_: workers that have not finished the round
-  bool stop_ = false;    // guarded by mutex_
-  std::atomic<int32_t> next_{0};
-  int32_t count_ = 0;
-  Call call_ = nullptr;
-  const void* context_ = nullptr;
+  std::atomic<int32_t> sleeping_{0};
+  std::atomic<bool> caller_sleeps_{false};
 };
 
 }  // namespace tfq::int4

@@ -2,6 +2,7 @@
 #include "delegates/int4/cpu.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <set>
 #include <string>
@@ -40,6 +41,20 @@ TEST(Cpu, BestTierRunsAndNoneThatRunsIsAbove) {
       EXPECT_LE(tier, BestCpuTier());
     }
   }
+}
+
+TEST(Cpu, CountsTheProcessorsOfThisProcess) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+  EXPECT_EQ(AvailableCpus(), CPU_COUNT(&before));
+  size_t first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_EQ(AvailableCpus(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
 }
 
 template <typename Kernel>

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <thread>
 
 namespace tfq::int4 {
@@ -32,6 +33,22 @@ TEST(ThreadPool, OneThreadIsTheCaller) {
     EXPECT_EQ(std::this_thread::get_id(), caller);
     EXPECT_EQ(thread, 0);
   });
+}
+
+TEST(ThreadPool, WakesUpWhoeverSleeps) {
+  constexpr std::chrono::milliseconds kLongerThanASpin(2);
+  for (const int32_t threads : {2, 5}) {
+    ThreadPool pool(threads);
+    std::atomic<int32_t> runs{0};
+    for (int32_t round = 0; round < 5; ++round) {
+      std::this_thread::sleep_for(kLongerThanASpin);  // the workers fall asleep
+      pool.Run(threads, [&](int32_t, int32_t thread) {
+        if (thread != 0) std::this_thread::sleep_for(kLongerThanASpin);  // the caller falls asleep
+        ++runs;
+      });
+    }
+    EXPECT_EQ(runs, 5 * threads);
+  }
 }
 
 TEST(ThreadPool, CallersTakeTurns) {
