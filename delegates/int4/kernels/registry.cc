@@ -19,6 +19,7 @@ constexpr const GemmKernel* kGemmKernels[] = {
 
 constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
 #if defined(__x86_64__)
+    &dwconv_qs8_qs4cw_4c64_avx512_vnni,
     &dwconv_qs8_qs4cw_2c32_avx2,
 #elif defined(__aarch64__)
     &dwconv_qs8_qs4cw_2c16_neon,

@@ -18,6 +18,7 @@ extern const DepthwiseKernel dwconv_qs8_qs4cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs8cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_2c16_neon;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_2c32_avx2;
+extern const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni;
 
 }  // namespace tfq::int4
 

@@ -173,8 +173,8 @@ struct Block {
 template <StageForm form>
 void FinishHalf(const GemmTile& tile, const Block& block, const __m512i (*sums)[2]) {
   const __m512i bias = _mm512_load_si512(block.bias);
-  const ScaleAvx512 scale =
-      MakeScaleAvx512<form>(block.bias + kNr, block.bias + 2 * kNr, block.n, block.ties_away_begin, tile.stage);
+  const ScaleAvx512 scale = MakeScaleAvx512<form>(block.bias + kNr, block.bias + 2 * kNr, ChannelsFrom(block.n),
+                                                  block.ties_away_begin, tile.stage);
   const __m128i least = _mm_set1_epi8(static_cast<int8_t>(tile.stage.min));
   const __m128i most = _mm_set1_epi8(static_cast<int8_t>(tile.stage.max));
   const __mmask16 used = static_cast<__mmask16>(0xffff >> (16 - block.columns));
@@ -192,8 +192,8 @@ void FinishBoth(const GemmTile& tile, const Block& block, const __m512i (*sums)[
   ScaleAvx512 scales[2];
   for (int v = 0; v < 2; ++v) {
     bias[v] = _mm512_load_si512(block.bias + 16 * v);
-    scales[v] = MakeScaleAvx512<form>(block.bias + kNr + 16 * v, block.bias + 2 * kNr + 16 * v, block.n + 16 * v,
-                                      block.ties_away_begin, tile.stage);
+    scales[v] = MakeScaleAvx512<form>(block.bias + kNr + 16 * v, block.bias + 2 * kNr + 16 * v,
+                                      ChannelsFrom(block.n + 16 * v), block.ties_away_begin, tile.stage);
   }
   const __m512i least = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.min));
   const __m512i most = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.max));

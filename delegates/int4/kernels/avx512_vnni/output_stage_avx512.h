@@ -62,8 +62,8 @@ static inline ScaleAvx512 MakeShortScale(const int32_t* multiplier, const int32_
   return scale;
 }
 
-// Of the channels from `channel` on; `ties_away_begin` as TiesAwayBegin() gives it.
-static inline ScaleAvx512 MakeGeneralScale(const int32_t* multiplier, const int32_t* shift, int32_t channel,
+// Of these channels; `ties_away_begin` as TiesAwayBegin() gives it.
+static inline ScaleAvx512 MakeGeneralScale(const int32_t* multiplier, const int32_t* shift, __m512i channels,
                                            int32_t ties_away_begin, const OutputStage& stage) {
   const __m512i zero = _mm512_setzero_si512();
   const __m512i one = _mm512_set1_epi64(1);
@@ -85,8 +85,6 @@ static inline ScaleAvx512 MakeGeneralScale(const int32_t* multiplier, const int3
   scale.rounding_odd = _mm512_add_epi64(_mm512_sllv_epi64(one, _mm512_sub_epi64(scale.right_odd, one)),
                                         _mm512_srli_epi64(first_half, 32));
   scale.offset = _mm512_set1_epi32(stage.zero_point);
-  const __m512i channels = _mm512_add_epi32(_mm512_set1_epi32(channel),
-                                            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
   const __mmask16 away = _mm512_mask_cmpge_epi32_mask(rounds_twice, channels, _mm512_set1_epi32(ties_away_begin));
   const __m512i units = _mm512_slli_epi64(_mm512_maskz_set1_epi32(away, 1), 31);  // of even lanes, in place
   scale.ties_away = _mm512_and_si512(units, _mm512_set1_epi64(int64_t{1} << 31));
@@ -94,11 +92,17 @@ static inline ScaleAvx512 MakeGeneralScale(const int32_t* multiplier, const int3
   return scale;
 }
 
+// Sixteen channels from `first` on.
+static inline __m512i ChannelsFrom(int32_t first) {
+  return _mm512_add_epi32(_mm512_set1_epi32(first),
+                          _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+
 template <StageForm form>
-static inline ScaleAvx512 MakeScaleAvx512(const int32_t* multiplier, const int32_t* shift, int32_t channel,
+static inline ScaleAvx512 MakeScaleAvx512(const int32_t* multiplier, const int32_t* shift, __m512i channels,
                                           int32_t ties_away_begin, const OutputStage& stage) {
   if (form == StageForm::kShort) return MakeShortScale(multiplier, shift, stage);
-  return MakeGeneralScale(multiplier, shift, channel, ties_away_begin, stage);
+  return MakeGeneralScale(multiplier, shift, channels, ties_away_begin, stage);
 }
 
 // A product of the first rounding's result below zero gets the 2^31 of its channel taken off.
