@@ -18,6 +18,8 @@ from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.lowering.lower import lower, lower_float
+from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request
 from tfq_pipeline.passes.quantize import quantize as plan_layers
@@ -25,8 +27,6 @@ from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.inspect import inspect
 from tfq_pipeline.tflite.interpreter import open_model
-from tfq_pipeline.tflite.lower import lower, lower_float
-from tfq_pipeline.tflite.verify import verify
 
 Progress = Callable[[str, int, int | None], None]
 DataLike = str | Data | Any
@@ -277,7 +277,7 @@ def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         state.plan,
         fake_quantized(state.graph, state.plan),
         samples.take(_VERIFIED_SAMPLES),
-        require_integer=not state.plan.reasons,
+        require_integer=not state.plan.floats,
     )
     entry = {"bytes": len(data), "verify_seconds": round(time.perf_counter() - started, 3)}
     return replace(state, data=data, verification=checked.document()), entry

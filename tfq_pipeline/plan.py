@@ -16,12 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from tfq_pipeline.errors import BadInput
-from tfq_pipeline.numerics.affine import Affine
+from tfq_pipeline.numerics.affine import Affine, dequantize, quantize
+from tfq_pipeline.numerics.grouping import from_groups, to_groups
 
 Scheme = Literal["uniform", "float"]
-Granularity = Literal["tensor", "channel"]
+Granularity = Literal["tensor", "channel", "group"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,11 @@ class TensorPlan:
         bits: width of the integers; 32 for a tensor that stays float.
         scheme: how integers stand for reals; "float" leaves the tensor alone.
         granularity: what one scale covers.
-        affine: scales and zero points, None for "float".
+        affine: scales and zero points, None for "float"; of groups those of `numerics.grouping`, [channels * groups].
         values: the integers themselves where a pass chose them; None leaves them to rounding to nearest.
+        group_size: input channels that share a scale; None unless granularity is "group".
+        decoded: whether a layer that computes in float reads the weights decoded to float ("weight only") instead of
+            quantizing what they meet ("dynamic range"). Without meaning where the layer computes in integers.
     """
 
     bits: int
@@ -41,10 +45,35 @@ class TensorPlan:
     granularity: Granularity = "tensor"
     affine: Affine | None = None
     values: np.ndarray | None = None
+    group_size: int | None = None
+    decoded: bool = False
 
     @property
     def is_float(self) -> bool:
         return self.scheme == "float"
+
+    def integers(self, real: np.ndarray) -> np.ndarray:
+        """The integers that stand for `real`, of its shape: those that a pass chose, else the nearest.
+
+        Raises:
+            ValueError: for a tensor that stays float.
+        """
+        if self.values is not None:
+            return self.values
+        if self.affine is None:
+            raise ValueError(f"a tensor planned as {self.scheme} has no integers")
+        if self.group_size is None:
+            return quantize(real, self.affine)
+        return from_groups(quantize(to_groups(real, self.group_size), self.affine), real.shape)
+
+    def represented(self, real: np.ndarray) -> np.ndarray:
+        """The real values, float32, that the file will hold for `real`."""
+        if self.affine is None:
+            return np.asarray(real, np.float32)
+        integers = self.integers(real)
+        if self.group_size is None:
+            return dequantize(integers, self.affine)
+        return from_groups(dequantize(to_groups(integers, self.group_size), self.affine), integers.shape)
 
 
 FLOAT = TensorPlan(32, "float")
@@ -56,12 +85,16 @@ class Plan:
 
     Attributes:
         weights: by linear layer. TFLite layout.
-        activations: by the layer that writes the tensor; only tensors with a scale of their own stand here.
+        activations: by the layer that writes the tensor; only tensors with a scale of their own stand here. Where a
+            layer computes in float and others read its tensor as integers, this is what it is quantized to for them.
+        floats: layers that read and write floats: float layers, and layers with quantized weights under dynamic range
+            or weight-only quantization. All others compute in integers.
         reasons: by layer, why it stays float or has other bits than asked.
     """
 
     weights: Mapping[str, TensorPlan] = field(default_factory=dict)
     activations: Mapping[str, TensorPlan] = field(default_factory=dict)
+    floats: frozenset[str] = frozenset()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def with_weights(self, updates: Mapping[str, TensorPlan]) -> Plan:
@@ -77,6 +110,7 @@ class Plan:
             "format": _FORMAT,
             "weights": {name: _to_json(f"w{i}", t, arrays) for i, (name, t) in enumerate(self.weights.items())},
             "activations": {name: _to_json(f"a{i}", t, arrays) for i, (name, t) in enumerate(self.activations.items())},
+            "floats": sorted(self.floats),
             "reasons": dict(self.reasons),
         }
         beside = f"{os.fspath(path)}.partial"
@@ -115,6 +149,7 @@ class Plan:
         return cls(
             {name: _from_json(entry, arrays) for name, entry in document["weights"].items()},
             {name: _from_json(entry, arrays) for name, entry in document["activations"].items()},
+            frozenset(document["floats"]),
             document["reasons"],
         )
 
@@ -141,7 +176,7 @@ def compare(left: Plan, right: Plan) -> tuple[Difference, ...]:
 
 
 def _equal(a: TensorPlan, b: TensorPlan) -> bool:
-    if (a.bits, a.scheme, a.granularity) != (b.bits, b.scheme, b.granularity):
+    if any(getattr(a, name) != getattr(b, name) for name in _PLAIN):
         return False
     same_values = (a.values is None) == (b.values is None) and (a.values is None or np.array_equal(a.values, b.values))  # type: ignore[arg-type]
     if a.affine is None or b.affine is None:
@@ -153,6 +188,10 @@ def _equal(a: TensorPlan, b: TensorPlan) -> bool:
     )
 
 
+# Attributes that are numbers and text.
+_PLAIN = ("bits", "scheme", "granularity", "group_size", "decoded")
+
+
 def _describe(tensor: TensorPlan | None) -> str:
     if tensor is None:
         return "not planned"
@@ -160,11 +199,12 @@ def _describe(tensor: TensorPlan | None) -> str:
         return tensor.scheme
     scale = tensor.affine.scale
     shown = f"{scale[0]:.6g}" if scale.size == 1 else f"{scale.min():.6g}..{scale.max():.6g}"
-    return f"{tensor.bits} bits per {tensor.granularity}, scale {shown}, zero point {int(tensor.affine.zero_point[0])}"
+    covers = tensor.granularity if tensor.group_size is None else f"group of {tensor.group_size}"
+    return f"{tensor.bits} bits per {covers}, scale {shown}, zero point {int(tensor.affine.zero_point[0])}"
 
 
 def _to_json(key: str, tensor: TensorPlan, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"bits": tensor.bits, "scheme": tensor.scheme, "granularity": tensor.granularity}
+    entry: dict[str, Any] = {name: getattr(tensor, name) for name in _PLAIN}
     if tensor.affine is not None:
         affine = tensor.affine
         arrays[f"{key}_scale"], arrays[f"{key}_zero_point"] = affine.scale, affine.zero_point
@@ -188,4 +228,4 @@ def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Te
             a["narrow"],
         )
     values = arrays[entry["values"]] if "values" in entry else None
-    return TensorPlan(entry["bits"], entry["scheme"], entry["granularity"], affine, values)
+    return TensorPlan(affine=affine, values=values, **{name: entry[name] for name in _PLAIN})

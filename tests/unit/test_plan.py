@@ -12,7 +12,12 @@ def sample() -> Plan:
     affine = from_range(np.array([-1.0, -2.0]), np.array([0.5, 3.0]), 4, symmetric=True, narrow=True, axis=0)
     values = np.array([[1, -7], [3, 0]], np.int8)
     weights = {"conv": TensorPlan(4, "uniform", "channel", affine, values), "last": FLOAT}
-    return Plan(weights, {"conv": TensorPlan(8, affine=from_range(-0.1, 5.0, 8, symmetric=False))}, {"last": "skipped"})
+    return Plan(
+        weights,
+        {"conv": TensorPlan(8, affine=from_range(-0.1, 5.0, 8, symmetric=False))},
+        frozenset({"last"}),
+        {"last": "skipped"},
+    )
 
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
@@ -20,6 +25,7 @@ def test_a_plan_comes_back_from_its_file(tmp_path):
     back = Plan.load(tmp_path / "plan.npz")
     assert compare(sample(), back) == ()
     assert back.reasons == {"last": "skipped"}
+    assert back.floats == {"last"}
     np.testing.assert_array_equal(back.weights["conv"].values, [[1, -7], [3, 0]])
     assert list(tmp_path.iterdir()) == [tmp_path / "plan.npz"]
 

@@ -26,13 +26,12 @@ from tfq_pipeline.graph.keras_layers import (
     BATCH_NORM,
     CHANNEL_AFFINE,
     CONSTANT_DIVISOR,
-    FIXED_SCALES,
     FUSES_RELU,
     LINEAR,
     SCALES,
-    Scale,
 )
 from tfq_pipeline.graph.protocol import LinearOp, Tensor, Weights
+from tfq_pipeline.tflite.operators import FIXED_SCALES, Scale
 
 
 class KerasGraph:
@@ -80,7 +79,7 @@ class KerasGraph:
                 linear.channel_axis,
                 self.net.call(source).layer,
                 spec.name,
-                spec.config,
+                **_window(spec),
             )
         return found
 
@@ -120,7 +119,16 @@ class KerasGraph:
             )
         scale = self._scale(call)
         source = self.net.call(self.net.reads(call)[0]).layer if scale is Scale.PASSED_ON else None
-        return Tensor(spec.name, kind(spec), call.shapes[0][1:], source, (), FIXED_SCALES.get(scale))
+        reads = () if call.is_input else self._stored_reads(call)
+        return Tensor(spec.name, kind(spec), call.shapes[0][1:], reads, source, (), FIXED_SCALES.get(scale))
+
+    def _stored_reads(self, call: Call) -> tuple[str, ...]:
+        """Layers whose tensors a call reads; through one that is fused into the call, what that one reads."""
+        found: list[str] = []
+        for ref in self.net.reads(call):
+            source = self.net.call(ref)
+            found += self._stored_reads(source) if self._fused_into_reader(source) else [source.layer]
+        return tuple(dict.fromkeys(found))
 
     def _scale(self, call: Call) -> Scale:
         spec = self.net.layers[call.layer]
@@ -211,3 +219,19 @@ class KerasGraph:
 
     def layer(self, name: str) -> LayerSpec:
         return self.net.layers[name]
+
+
+def _window(spec: LayerSpec) -> dict[str, Any]:
+    """Activation, strides, dilations and padding of a linear layer as `LinearOp` has them."""
+    activation = spec.config.get("activation")
+
+    def pair(key: str) -> tuple[int, int]:
+        values = np.ravel(spec.config.get(key, 1))
+        return (1, int(values[0])) if kind(spec) == "Conv1D" else (int(values[0]), int(values[-1]))
+
+    return {
+        "activation": None if activation in (None, "linear") else str(activation).upper(),
+        "strides": pair("strides"),
+        "dilations": pair("dilation_rate"),
+        "padding": str(spec.config.get("padding", "valid")).upper(),
+    }

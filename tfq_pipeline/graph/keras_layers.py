@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
+
+from tfq_pipeline.tflite.operators import Scale
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,6 @@ LINEAR: dict[str, LinearKind] = {
     ),
 }
 
-
-class Scale(Enum):
-    """What an operator does to the scale of its activation."""
-
-    OWN = "own"
-    PASSED_ON = "passed on"
-    JOINED = "joined"
-    LOGISTIC = "logistic"
-    TANH = "tanh"
-
-
-FIXED_SCALES: dict[Scale, tuple[float, int]] = {Scale.LOGISTIC: (1.0 / 256.0, -128), Scale.TANH: (1.0 / 128.0, 0)}
 
 # By layer class, or by operation for an OpLayer: every one here was seen to convert to int8 operators alone.
 SCALES: dict[str, Scale] = {

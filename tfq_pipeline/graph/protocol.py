@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from tfq_pipeline.data import Data, InputSpec
+
+Padding = Literal["SAME", "VALID", "CAUSAL"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +23,16 @@ class LinearOp:
 
     Attributes:
         name: layer name, unique in the graph.
-        type: class of the user's layer, such as ``Conv2D``.
+        type: class of the user's layer, such as ``Conv2D``; the operator again where there are no layers.
         op: TFLite builtin operator, such as ``CONV_2D``.
         kernel: float32 weights in TFLite layout.
         bias: float32 [channels], or None.
         channel_axis: axis of the output channels in `kernel`.
         input: name of the tensor it reads.
         output: name of the tensor it writes, after its fused activation.
-        attributes: strides, padding, dilation and the like, as the framework names them.
+        activation: "RELU", "RELU6" and the like where one is fused, else None.
+        strides, dilations: along height and width; (1, 1) for a dense layer.
+        padding: "SAME" or "VALID" as TFLite has them, or "CAUSAL" (zeros in front alone); "VALID" for a dense layer.
     """
 
     name: str
@@ -39,7 +43,10 @@ class LinearOp:
     channel_axis: int
     input: str
     output: str
-    attributes: Mapping[str, object]
+    activation: str | None = None
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    padding: Padding = "VALID"
 
     @property
     def channels(self) -> int:
@@ -54,18 +61,22 @@ class Tensor:
         name: name of the layer that writes it (the input's name for a model input).
         type: class of that layer.
         shape: shape without the batch dimension, None where it is free.
+        reads: names of the tensors that the layer which writes it reads, constants left out.
         same_scale_as: name of the tensor whose scale it must share (pooling, reshape, padding read and write one
             scale), else None.
         joined: names that have to share a scale with it because one operator reads them together (concatenation).
         fixed: (scale, zero point) at 8 bits where TFLite fixes them (softmax, sigmoid, tanh), else None.
+        float_only: why it has to stay float, None where there is an integer operator that writes it.
     """
 
     name: str
     type: str
     shape: tuple[int | None, ...]
+    reads: tuple[str, ...] = ()
     same_scale_as: str | None = None
     joined: tuple[str, ...] = ()
     fixed: tuple[float, int] | None = None
+    float_only: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +115,10 @@ class Graph(Protocol):
     def fold_batch_norm(self) -> Graph: ...
 
     def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
-        """Streams the named tensors, one dict a batch: [batch, ...] float32."""
+        """Streams the named tensors, one dict a batch of `data`: [batch, ...] float32.
+
+        Where a layer is called several times its calls come one after the other along the batch axis.
+        """
         ...
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

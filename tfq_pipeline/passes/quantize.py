@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfq_pipeline.errors import BadInput
+from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Tensor
 from tfq_pipeline.numerics.affine import Affine, from_range, weight_range
+from tfq_pipeline.numerics.grouping import to_groups
 from tfq_pipeline.passes.calibrate import Calibration, scale_source
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
+
+# What TFLite fixes the scale of 16-bit softmax, sigmoid and tanh to.
+FIXED_SCALE_16 = 1.0 / 32768.0
 
 # Leaves a bias of int32 one bit of room for the sum it is added to.
 _LARGEST_BIAS = 2.0**30
 
 
+# Operators whose weights may have one scale for each group of input channels: others have no such kernel.
+GROUPED = frozenset({"FULLY_CONNECTED"})
+
+
 @dataclass(frozen=True)
 class Request:
-    """What a recipe asks of one tensor: bits, whether zero point 0 is forced, and what one scale covers."""
+    """What a recipe asks of one tensor.
+
+    Attributes:
+        bits: 2 to 8 for weights, 8 or 16 for activations.
+        symmetric: whether zero point 0 is forced.
+        granularity: what one scale covers.
+        group_size: input channels that share a scale, for granularity "group".
+        decoded: for weights of a layer with float activations, see `TensorPlan`.
+    """
 
     bits: int
     symmetric: bool
     granularity: Granularity = "tensor"
+    group_size: int | None = None
+    decoded: bool = False
 
 
 @dataclass(frozen=True)
 class LayerRequest:
-    """What a recipe asks of one layer; `weights` None leaves the layer float, and so its output."""
+    """What a recipe asks of one layer.
+
+    Attributes:
+        weights: None leaves them float.
+        activations: None lets the layer read and write floats: a float layer where its weights are float, else dynamic
+            range or weight-only.
+    """
 
     weights: Request | None
     activations: Request | None
 
 
-def quantize(graph: Graph, calibration: Calibration, request: Callable[[str, str, str | None], LayerRequest]) -> Plan:
+def quantize(
+    graph: Graph, calibration: Calibration | None, request: Callable[[str, str, str | None], LayerRequest]
+) -> Plan:
     """The plan for a folded graph.
 
     Args:
         graph: without batch normalization.
-        calibration: ranges by tensor.
+        calibration: ranges by tensor; None where no activation is quantized.
         request: given layer name, layer type and TFLite op (None for layers without weights), says what the recipe
             asks.
 
     Raises:
         BadInput: for batch norm that is not folded, weights with NaN or infinity, or tensors without a range.
+        UnsupportedLayer: for a layer that has no integer operator and that the recipe does not skip.
     """
     if graph.batch_norms():
         raise BadInput(
@@ -52,22 +79,53 @@ def quantize(graph: Graph, calibration: Calibration, request: Callable[[str, str
             "put fold_batch_norm before quantize in the recipe"
         )
     linear = {op.name: op for op in graph.linear_ops()}
-    weights: dict[str, TensorPlan] = {}
-    activations: dict[str, TensorPlan] = {}
-    reasons: dict[str, str] = {}
     tensors = graph.tensors()
+    asked = {t.name: request(t.name, t.type, linear[t.name].op if t.name in linear else None) for t in tensors}
+    activations: dict[str, TensorPlan] = {}
+    floats: set[str] = set()
+    reasons: dict[str, str] = {}
+    wanted = _activation_requests(tensors, asked)
     for tensor in tensors:
-        op = linear.get(tensor.name)
-        asked = request(tensor.name, tensor.type, op.op if op else None)
-        if op is not None:
-            source = scale_source(tensors, op.input)
-            scale = activations[source].affine if source in activations else None
-            weights[op.name] = FLOAT if asked.weights is None else weight_plan(op, asked.weights, scale)
-        if asked.activations is None:
-            reasons[tensor.name] = "the recipe skips it"
-        elif tensor.same_scale_as is None:
-            activations[tensor.name] = activation_plan(tensor, calibration, asked.activations)
-    return Plan(weights, activations, reasons)
+        if asked[tensor.name].activations is None and tensor.reads:
+            floats.add(tensor.name)
+            if asked[tensor.name].weights is None:
+                reasons[tensor.name] = "the recipe skips it"
+        elif tensor.float_only is not None:
+            raise UnsupportedLayer(
+                tensor.name, tensor.type, tensor.float_only, "replace it, or leave it float with a rule that skips it"
+            )
+        if tensor.name in wanted:
+            activations[tensor.name] = activation_plan(tensor, calibration, wanted[tensor.name])
+    weights: dict[str, TensorPlan] = {}
+    for op in linear.values():
+        spec = asked[op.name].weights
+        source = None if op.name in floats else activations.get(scale_source(tensors, op.input))
+        if spec is not None and spec.granularity == "group" and not _groupable(op, spec):
+            reasons[op.name] = f"no runtime reads groups of {spec.group_size} of its weights: one scale a channel"
+            spec = replace(spec, granularity="channel", group_size=None)
+        weights[op.name] = FLOAT if spec is None else weight_plan(op, spec, None if source is None else source.affine)
+    return Plan(weights, activations, frozenset(floats), reasons)
+
+
+def _activation_requests(tensors: Sequence[Tensor], asked: Mapping[str, LayerRequest]) -> dict[str, Request]:
+    """What is asked of each tensor with a scale of its own that is quantized: by the layer that writes it, else by
+    one that reads it as integers."""
+    found: dict[str, Request] = {}
+    for tensor in tensors:
+        own = asked[tensor.name].activations
+        if own is not None:
+            found[scale_source(tensors, tensor.name)] = own
+    for tensor in tensors:
+        own = asked[tensor.name].activations
+        if own is not None:
+            for name in tensor.reads:
+                found.setdefault(scale_source(tensors, name), own)
+    return found
+
+
+def _groupable(op: LinearOp, spec: Request) -> bool:
+    assert spec.group_size is not None
+    return op.op in GROUPED and op.kernel.shape[-1] % spec.group_size == 0
 
 
 def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPlan:
@@ -80,9 +138,10 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
         asked: bits and granularity.
         source: parameters of the activation it reads, None where that is float.
     """
-    axis = op.channel_axis if asked.granularity == "channel" else None
+    axis = {"tensor": None, "channel": op.channel_axis, "group": 0}[asked.granularity]
     try:
-        low, high = weight_range(op.kernel, axis)
+        kernel = op.kernel if asked.group_size is None else to_groups(op.kernel, asked.group_size)
+        low, high = weight_range(kernel, axis)
         affine = from_range(low, high, asked.bits, symmetric=True, narrow=True, axis=axis)
     except ValueError as error:
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error
@@ -94,18 +153,29 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
         largest = np.abs(op.bias) if axis is not None else np.abs(op.bias).max()
         least = (largest / (float(source.scale[0]) * _LARGEST_BIAS)).astype(np.float32)
         affine = replace(affine, scale=np.maximum(affine.scale, least))
-    return TensorPlan(asked.bits, "uniform", asked.granularity, affine)
+    if asked.group_size is not None:
+        # The file holds scales of groups in half precision.
+        affine = replace(affine, scale=half_precision(affine.scale))
+    return TensorPlan(
+        asked.bits, "uniform", asked.granularity, affine, group_size=asked.group_size, decoded=asked.decoded
+    )
 
 
-def activation_plan(tensor: Tensor, calibration: Calibration, asked: Request) -> TensorPlan:
+def half_precision(scale: np.ndarray) -> np.ndarray:
+    """Scales moved to float16's values, kept positive and finite, float32."""
+    limits = np.finfo(np.float16)
+    return np.clip(scale, limits.smallest_subnormal, limits.max).astype(np.float16).astype(np.float32)
+
+
+def activation_plan(tensor: Tensor, calibration: Calibration | None, asked: Request) -> TensorPlan:
     """Range to scale and zero point; where TFLite fixes them, those."""
-    if tensor.fixed is not None and asked.bits == 8:
-        scale, zero_point = tensor.fixed
+    if tensor.fixed is not None:
+        scale, zero_point = tensor.fixed if asked.bits == 8 else (FIXED_SCALE_16, 0)
         affine = Affine(
-            8, np.array([scale], np.float32), np.array([zero_point], np.int32), None, zero_point == 0, False
+            asked.bits, np.array([scale], np.float32), np.array([zero_point], np.int32), None, zero_point == 0, False
         )
-        return TensorPlan(8, "uniform", "tensor", affine)
-    if tensor.name not in calibration.ranges:
+        return TensorPlan(asked.bits, "uniform", "tensor", affine)
+    if calibration is None or tensor.name not in calibration.ranges:
         raise BadInput(
             f"layer '{tensor.name}' ({tensor.type}): has no range; put calibrate before quantize in the recipe"
         )

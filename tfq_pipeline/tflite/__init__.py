@@ -1,1 +1,1 @@
-"""Flatbuffer in and out: conversion, rewrites, interpreters, inspection and verification."""
+"""The .tflite format and its runtimes: flatbuffer in and out, operators, interpreters, inspection."""

@@ -12,7 +12,7 @@ import numpy as np
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite import metadata
 from tfq_pipeline.tflite.delegation import delegation
-from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS
+from tfq_pipeline.tflite.operators import LINEAR
 
 _FLOAT_TYPES = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
 
@@ -29,9 +29,7 @@ def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     data = source if isinstance(source, bytes) else fb.read_file(source)
     model = fb.read(source)
     about = metadata.read(model)
-    weights = [
-        _weight(model, op, about) for op in fb.ops(model) if op.name in LINEAR_INPUTS and _constant_weights(model, op)
-    ]
+    weights = [_weight(model, op, about) for op in fb.ops(model) if op.name in LINEAR and _constant_weights(model, op)]
     counted = "float_size_bytes" in about
     float_size = int(about["float_size_bytes"]) if counted else len(data) + _growth(model)
     return {
@@ -82,11 +80,11 @@ def _per_channel(model: Any, tensor: Any) -> bool:
 
 
 def _constant_weights(model: Any, op: fb.Op) -> bool:
-    return fb.is_constant(model, op.inputs[LINEAR_INPUTS[op.name][0]])
+    return fb.is_constant(model, op.inputs[LINEAR[op.name].weights])
 
 
 def _weight(model: Any, op: fb.Op, about: Mapping[str, Any]) -> dict[str, Any]:
-    tensor = op.inputs[LINEAR_INPUTS[op.name][0]]
+    tensor = op.inputs[LINEAR[op.name].weights]
     kind = fb.type_name(tensor)
     entry = about.get("operators", {}).get(str(op.index), {})
     floating = kind in _FLOAT_TYPES

@@ -81,7 +81,8 @@ def test_a_skipped_layer_stays_float_with_the_reason(graph):
 
     plan = quantize(graph, calibrate(graph, images(), "minmax", 96), request)
     assert plan.weights["hidden"].is_float
-    assert "hidden" not in plan.activations
+    assert plan.floats == {"hidden"}
+    assert "hidden" in plan.activations, "the layer behind it reads integers"
     assert plan.reasons == {"hidden": "the recipe skips it"}
 
 
@@ -110,3 +111,23 @@ def test_a_nearly_dead_channel_with_a_large_bias_keeps_its_bias(graph):
     step = plan.weights["side"].affine.scale.astype(np.float64) * plan.activations["lone_bn"].affine.scale[0]
     assert (np.abs(bias / step) < 2**31).all()
     np.testing.assert_allclose(np.round(bias / step) * step, bias, rtol=1e-3)
+
+
+def test_layers_with_float_activations_need_no_ranges(graph):
+    plan = quantize(graph, None, lambda *_: LayerRequest(Request(4, True, "channel"), None))
+    assert plan.activations == {}
+    assert plan.floats == {t.name for t in graph.tensors() if t.reads}
+    assert plan.reasons == {}
+
+
+def test_groups_share_a_half_precision_scale_where_runtimes_read_them():
+    graph = KerasGraph.from_model(mixed_net(16)).fold_batch_norm()
+    asked = LayerRequest(Request(4, True, "group", 32), None)
+    plan = quantize(graph, None, lambda *_: asked)
+    hidden = next(op for op in graph.linear_ops() if op.name == "hidden")
+    rows = np.abs(hidden.kernel.reshape(16, -1, 32)).max(axis=2)
+    np.testing.assert_array_equal(plan.weights["hidden"].affine.scale, (rows / 7).astype(np.float16).reshape(-1))
+    assert plan.weights["stem"].granularity == plan.weights["logits"].granularity == "channel"
+    assert set(plan.reasons) == {"stem", "depthwise", "project", "lone_bn", "side", "logits"}
+    error = np.abs(plan.weights["hidden"].represented(hidden.kernel) - hidden.kernel).reshape(*rows.shape, 32)
+    assert (error <= (rows / 7 * 0.51)[..., None]).all()

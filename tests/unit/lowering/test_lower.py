@@ -10,6 +10,8 @@ from tfq_pipeline.data import Batch, Data
 from tfq_pipeline.errors import BadInput, GateFailed
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.importers.op_layer import HardSigmoid, HardSwish, OpLayer
+from tfq_pipeline.lowering.lower import lower, lower_float
+from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
 from tfq_pipeline.plan import TensorPlan
@@ -17,8 +19,6 @@ from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite import metadata
 from tfq_pipeline.tflite.inspect import inspect
 from tfq_pipeline.tflite.interpreter import open_model
-from tfq_pipeline.tflite.lower import lower, lower_float
-from tfq_pipeline.tflite.verify import verify
 
 layers = tf_keras.layers
 

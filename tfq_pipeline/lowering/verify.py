@@ -16,13 +16,14 @@ import numpy as np
 from tfq_pipeline.data import Data
 from tfq_pipeline.errors import DeviceFailed, GateFailed
 from tfq_pipeline.graph.protocol import Graph, LinearOp
+from tfq_pipeline.lowering.rewrite_weights import integers, storage_type
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite import metadata
 from tfq_pipeline.tflite.inspect import float_ops, unfolded_batch_norms
 from tfq_pipeline.tflite.interpreter import RUNTIMES, first_line, open_model
 from tfq_pipeline.tflite.load_check import loads_in_tflite_runtime
-from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS, integers, storage_type
+from tfq_pipeline.tflite.operators import LINEAR
 
 # Operators whose int8 scale TFLite fixes and that stretch small differences; their input is compared instead of their
 # output.
@@ -144,7 +145,7 @@ def check_weights(model: Any, linear: Sequence[LinearOp], plan: Plan) -> None:
         planned = plan.weights[entry["layer"]]
         if planned.is_float or planned.affine is None:
             continue
-        tensor = op.inputs[LINEAR_INPUTS[op.name][0]]
+        tensor = op.inputs[LINEAR[op.name].weights]
         wanted = integers(by_name[entry["layer"]], planned)
         if fb.type_name(tensor) != storage_type(planned.bits) or not np.array_equal(fb.array(model, tensor), wanted):
             raise GateFailed(

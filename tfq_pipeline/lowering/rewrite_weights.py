@@ -17,14 +17,7 @@ from tfq_pipeline.graph.protocol import LinearOp
 from tfq_pipeline.numerics.affine import Affine, quantize
 from tfq_pipeline.plan import Plan, TensorPlan
 from tfq_pipeline.tflite import flatbuffer as fb
-
-# Linear operator: position of weights, bias and input among its inputs, and the axis of output channels in the weights.
-LINEAR_INPUTS: Mapping[str, tuple[int, int, int, int]] = {
-    "CONV_2D": (1, 2, 0, 0),
-    "DEPTHWISE_CONV_2D": (1, 2, 0, 3),
-    "FULLY_CONNECTED": (1, 2, 0, 0),
-    "TRANSPOSE_CONV": (1, 3, 2, 0),
-}
+from tfq_pipeline.tflite.operators import LINEAR
 
 _INT32_MAX = 2**31 - 1
 
@@ -51,9 +44,9 @@ def match_layers(model: Any, linear: Iterable[LinearOp], prefix: str) -> dict[in
     candidates = list(linear)
     found: dict[int, str] = {}
     for op in fb.ops(model):
-        if op.name not in LINEAR_INPUTS:
+        if op.name not in LINEAR:
             continue
-        position = LINEAR_INPUTS[op.name][0]
+        position = LINEAR[op.name].weights
         weights = op.inputs[position]
         if not fb.is_constant(model, weights):
             continue
@@ -96,16 +89,16 @@ def rewrite_weights(model: Any, linear: Iterable[LinearOp], plan: Plan, layers: 
             continue
         layer = by_name[layers[op.index]]
         planned = plan.weights[layer.name]
-        at_weights, at_bias, at_input, axis = LINEAR_INPUTS[op.name]
+        at = LINEAR[op.name]
         if planned.is_float or planned.affine is None:
             continue
         affine = planned.affine
-        weights = op.inputs[at_weights]
+        weights = op.inputs[at.weights]
         fb.set_array(model, weights, storage_type(planned.bits), integers(layer, planned))
-        _set_scales(weights, affine.scale, axis)
-        if at_bias < len(op.inputs) and op.inputs[at_bias] is not None:
-            bias = _own_tensor(model, op, at_bias)
-            scale = bias_scale(float(fb.scales(op.inputs[at_input])[0]), affine)
+        _set_scales(weights, affine.scale, at.channel_axis)
+        if at.bias < len(op.inputs) and op.inputs[at.bias] is not None:
+            bias = _own_tensor(model, op, at.bias)
+            scale = bias_scale(float(fb.scales(op.inputs[at.input])[0]), affine)
             fb.set_array(model, bias, "INT32", quantized_bias(layer.bias, scale, layer.channels))
             _set_scales(
                 bias, np.broadcast_to(scale, layer.channels if affine.axis is not None else 1).astype(np.float32), 0

@@ -8,11 +8,11 @@ from typing import Any
 
 from tfq_pipeline.annotate.scheme import PREFIX, annotate
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.lowering.convert import IoType, convert_fake_quantized, convert_float
+from tfq_pipeline.lowering.rewrite_weights import match_layers, rewrite_weights
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite import metadata
-from tfq_pipeline.tflite.convert import IoType, convert_fake_quantized, convert_float
-from tfq_pipeline.tflite.rewrite_weights import match_layers, rewrite_weights
 
 
 def lower_float(graph: KerasGraph) -> bytes:

@@ -1,0 +1,122 @@
+"""What TFLite's operators are to quantization, as tables, after the TFLite 8-bit quantization specification.
+
+Linear operators are described by where their weights lie; all others by what they do to the scale of an activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class LinearKind:
+    """Where a linear operator keeps what.
+
+    Attributes:
+        weights, bias, input: positions among its inputs.
+        channel_axis: axis of the output channels in its weights.
+        options: class of its builtin options.
+    """
+
+    weights: int
+    bias: int
+    input: int
+    channel_axis: int
+    options: str
+
+
+LINEAR: Mapping[str, LinearKind] = MappingProxyType(
+    {
+        "CONV_2D": LinearKind(1, 2, 0, 0, "Conv2DOptions"),
+        "DEPTHWISE_CONV_2D": LinearKind(1, 2, 0, 3, "DepthwiseConv2DOptions"),
+        "FULLY_CONNECTED": LinearKind(1, 2, 0, 0, "FullyConnectedOptions"),
+        "TRANSPOSE_CONV": LinearKind(1, 3, 2, 0, "TransposeConvOptions"),
+    }
+)
+
+
+class Scale(Enum):
+    """What an operator does to the scale of its activation."""
+
+    OWN = "own"
+    PASSED_ON = "passed on"
+    JOINED = "joined"
+    LOGISTIC = "logistic"
+    TANH = "tanh"
+    LOG_SOFTMAX = "log softmax"
+
+
+# Scale and zero point at 8 bits where the kernels fix them.
+FIXED_SCALES: Mapping[Scale, tuple[float, int]] = MappingProxyType(
+    {Scale.LOGISTIC: (1.0 / 256.0, -128), Scale.TANH: (1.0 / 128.0, 0), Scale.LOG_SOFTMAX: (16.0 / 256.0, 127)}
+)
+
+# Operators without weights that have integer kernels.
+SCALES: Mapping[str, Scale] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                "ABS",
+                "ADD",
+                "BATCH_MATMUL",
+                "ELU",
+                "EXP",
+                "GELU",
+                "HARD_SWISH",
+                "LEAKY_RELU",
+                "LOG",
+                "MEAN",
+                "MUL",
+                "PRELU",
+                "RELU",
+                "RELU6",
+                "RELU_0_TO_1",
+                "RELU_N1_TO_1",
+                "RSQRT",
+                "SQUARED_DIFFERENCE",
+                "SUB",
+                "SUM",
+            ),
+            Scale.OWN,
+        ),
+        **dict.fromkeys(
+            (
+                "AVERAGE_POOL_2D",
+                "BATCH_TO_SPACE_ND",
+                "BROADCAST_TO",
+                "DEPTH_TO_SPACE",
+                "EXPAND_DIMS",
+                "GATHER",
+                "MAX_POOL_2D",
+                "MIRROR_PAD",
+                "PAD",
+                "REDUCE_MAX",
+                "REDUCE_MIN",
+                "RESHAPE",
+                "RESIZE_BILINEAR",
+                "RESIZE_NEAREST_NEIGHBOR",
+                "REVERSE_V2",
+                "SLICE",
+                "SPACE_TO_BATCH_ND",
+                "SPACE_TO_DEPTH",
+                "SPLIT",
+                "SPLIT_V",
+                "SQUEEZE",
+                "STRIDED_SLICE",
+                "TILE",
+                "TRANSPOSE",
+                "UNPACK",
+            ),
+            Scale.PASSED_ON,
+        ),
+        **dict.fromkeys(("CONCATENATION", "MAXIMUM", "MINIMUM", "PACK"), Scale.JOINED),
+        "LOGISTIC": Scale.LOGISTIC,
+        "SOFTMAX": Scale.LOGISTIC,
+        "L2_NORMALIZATION": Scale.TANH,
+        "TANH": Scale.TANH,
+        "LOG_SOFTMAX": Scale.LOG_SOFTMAX,
+    }
+)
