@@ -18,6 +18,7 @@ from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.protocol import Graph
 from tfq_pipeline.lowering.lower import lower, lower_float
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
@@ -64,7 +65,7 @@ class State:
         report: one entry a pass, for the document.
     """
 
-    graph: KerasGraph
+    graph: Graph
     sources: Sources
     seed: int
     about: Mapping[str, Any]
@@ -92,7 +93,7 @@ class Result:
     data: bytes
     float_data: bytes
     plan: Plan
-    graph: KerasGraph
+    graph: Graph
     document: dict[str, Any]
 
     @property
@@ -247,6 +248,8 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput("recipe: 'qat' trains a plan; put 'quantize' before it")
     assert state.sources.train is not None
+    if not isinstance(state.graph, KerasGraph):
+        raise BadInput("recipe: 'qat' trains a Keras model; pass the model that the .tflite came from")
     options = Training(
         config.epochs,
         config.batch_size,
@@ -267,6 +270,7 @@ def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
     if state.plan is None:
         raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
+    assert isinstance(state.graph, KerasGraph)
     data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, state.layer_names)
     samples = state.sources.calibration or state.sources.test
     assert samples is not None
@@ -292,7 +296,7 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
 }
 
 
-def _metrics(graph: KerasGraph, data: bytes, test: Data, progress: Progress) -> dict[str, Any]:
+def _metrics(graph: Graph, data: bytes, test: Data, progress: Progress) -> dict[str, Any]:
     before = measure(graph.run, test, lambda done, of: progress("evaluate float", done, of))
     after = measure(open_model(data).run, test, lambda done, of: progress("evaluate quantized", done, of))
     document: dict[str, Any] = {"float": before, "quantized": after}

@@ -195,15 +195,20 @@ class Op:
 
 def ops(model: Any) -> Iterator[Op]:
     """Operators of the main graph in execution order."""
+    return (op(model, index) for index in range(len(model.subgraphs[0].operators)))
+
+
+def op(model: Any, index: int) -> Op:
+    """The operator of the main graph at an index."""
     graph = model.subgraphs[0]
-    for index, operator in enumerate(graph.operators):
-        yield Op(
-            index,
-            op_name(model, operator),
-            tuple(None if i < 0 else graph.tensors[i] for i in _ids(operator.inputs)),
-            tuple(graph.tensors[i] for i in _ids(operator.outputs)),
-            operator,
-        )
+    operator = graph.operators[index]
+    return Op(
+        index,
+        op_name(model, operator),
+        tuple(None if i < 0 else graph.tensors[i] for i in _ids(operator.inputs)),
+        tuple(graph.tensors[i] for i in _ids(operator.outputs)),
+        operator,
+    )
 
 
 def _ids(indices: Any) -> tuple[int, ...]:
