@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from tfq_pipeline.lowering.rewrite_weights import bias_scale, quantized_bias
 from tfq_pipeline.numerics.affine import from_range, quantize, weight_range
 from tfq_pipeline.tflite import flatbuffer as fb
-from tfq_pipeline.tflite.rewrite_weights import LINEAR_INPUTS, bias_scale, quantized_bias
+from tfq_pipeline.tflite.operators import LINEAR
 
 _CALIBRATION_SAMPLES = 2
 _MOMENTUM_OF_ONE_BATCH = 0.0
@@ -198,20 +199,20 @@ def int4_weights(int8: bytes) -> bytes:
     """The same static int8 model with the weights of its linear ops at 4 bits, one scale a channel."""
     model = fb.read(int8)
     for op in fb.ops(model):
-        if op.name not in LINEAR_INPUTS:
+        if op.name not in LINEAR:
             continue
-        at_weights, at_bias, at_input, axis = LINEAR_INPUTS[op.name]
-        weights = op.inputs[at_weights]
+        at, axis = LINEAR[op.name], LINEAR[op.name].channel_axis
+        weights = op.inputs[at.weights]
         if not fb.is_constant(model, weights) or fb.type_name(weights) != "INT8":
             continue
         real = fb.array(model, weights) * _along(fb.scales(weights), axis, len(fb.shape(weights)))
         affine = from_range(*weight_range(real, axis), 4, symmetric=True, narrow=True, axis=axis)
         fb.set_array(model, weights, "INT4", quantize(real, affine))
         _set_scales(weights, affine.scale, axis)
-        if at_bias < len(op.inputs) and op.inputs[at_bias] is not None:
-            bias = op.inputs[at_bias]
+        if at.bias < len(op.inputs) and op.inputs[at.bias] is not None:
+            bias = op.inputs[at.bias]
             values = fb.array(model, bias) * fb.scales(bias).astype(np.float64)
-            scale = bias_scale(float(fb.scales(op.inputs[at_input])[0]), affine)
+            scale = bias_scale(float(fb.scales(op.inputs[at.input])[0]), affine)
             fb.set_array(model, bias, "INT32", quantized_bias(values, scale, len(scale)))
             _set_scales(bias, scale.astype(np.float32), 0)
     return fb.pack(model)
