@@ -24,7 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from delegates.int4.bench.cpu_class import CLASSES, hide
+
 Interpreter = Any
+
+_HIDE_LIBRARY = Path("build/native/host/delegates/int4/libint4_hide_features.so")
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=Schedule.rounds)
     parser.add_argument("--quick", action="store_true", help="two rounds of single runs: shows that it works")
     parser.add_argument("--cpu", default="auto", help="highest kernel tier of the delegate")
+    parser.add_argument("--as", dest="cpu_class", choices=list(CLASSES), default="native", help="a lesser CPU")
+    parser.add_argument("--hide_library", type=Path, default=_HIDE_LIBRARY, help="what --as needs")
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("names", nargs="*", metavar="MODEL", help="all of the folder where none is named")
     args = parser.parse_args()
+    hide(args.cpu_class, args.hide_library)
     schedule = QUICK if args.quick else Schedule(rounds=args.rounds)
     names = args.names or sorted({path.name.split(".")[0] for path in args.models.glob("*.f32.tflite")})
     results = []
