@@ -55,8 +55,11 @@ void RunGemm(const PackedGemm& gemm, int64_t m, int8_t* output, ptrdiff_t output
         std::min(n, static_cast<int32_t>(PartBegin(column_tiles, column_part + 1, split.column_parts)) * nr);
     const int64_t first = PartBegin(row_tiles, row_part, split.row_parts) * mr;
     const int64_t last = std::min(m, PartBegin(row_tiles, row_part + 1, split.row_parts) * mr);
-    for (int64_t row = first; row < last; row += mr) {
-      const int32_t count = static_cast<int32_t>(std::min<int64_t>(mr, last - row));
+    // Tiles of nearly the same number of rows: one of a single row would read all the weights for little.
+    const int32_t tiles = static_cast<int32_t>((last - first + mr - 1) / mr);
+    for (int32_t tile = 0; tile < tiles; ++tile) {
+      const int64_t row = first + PartBegin(last - first, tile, tiles);
+      const int32_t count = static_cast<int32_t>(first + PartBegin(last - first, tile + 1, tiles) - row);
       fill(row, count, rows, scratch + rows_bytes);
       gemm.kernel->run(gemm.shape, {count, n_begin, n_end, rows, gemm.memory.data(),
                                     output + row * output_stride + n_begin, output_stride, gemm.stage});

@@ -8,6 +8,24 @@ int32_t SumOfWeights(const WeightValues& values, size_t begin, size_t count, siz
   return sum;
 }
 
+int32_t UnpackUnsigned(const WeightValues& values, size_t begin, int32_t count, uint8_t* to) {
+  int32_t sum = 0;
+  if (values.bits == 8) {
+    for (int32_t i = 0; i < count; ++i) to[i] = static_cast<uint8_t>(values.bytes[begin + i] ^ 0x80);
+  } else {
+    int32_t i = 0;
+    if (begin % 2 != 0 && count > 0) to[i++] = static_cast<uint8_t>(values.bytes[begin / 2] >> 4 ^ 8);
+    const uint8_t* from = values.bytes + (begin + i) / 2;
+    for (; i + 1 < count; i += 2, ++from) {
+      to[i] = static_cast<uint8_t>((*from & 15) ^ 8);
+      to[i + 1] = static_cast<uint8_t>(*from >> 4 ^ 8);
+    }
+    if (i < count) to[i] = static_cast<uint8_t>((*from & 15) ^ 8);
+  }
+  for (int32_t i = 0; i < count; ++i) sum += to[i];
+  return sum - count * (1 << (values.bits - 1));
+}
+
 void WriteChannelSection(const WeightSource& source, int32_t n_begin, int32_t n_end, int32_t block, int32_t offset,
                          const int32_t* weight_sum, int32_t* section) {
   for (int32_t i = 0; i < block; ++i) {

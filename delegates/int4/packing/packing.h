@@ -19,6 +19,10 @@ static inline int32_t ValueAt(const WeightValues& values, size_t index) {
   return nibble < 8 ? nibble : nibble - 16;
 }
 
+// Writes values begin .. begin + count, moved to unsigned by half their range (w + 8 or w + 128), a byte each. Returns
+// the sum of the values as they were.
+int32_t UnpackUnsigned(const WeightValues& values, size_t begin, int32_t count, uint8_t* to);
+
 // Bytes that `count` values take.
 static constexpr size_t ValueBytes(size_t count, int32_t bits) { return bits == 8 ? count : (count + 1) / 2; }
 

@@ -30,6 +30,26 @@ TEST(Packing, ReadsTheNibblesThatPythonWrites) {
   }
 }
 
+TEST(Packing, UnpacksAnyStretchToUnsigned) {
+  const uint8_t bytes[] = {0x21, 0x83, 0xf5, 0x7e};
+  for (const int32_t bits : {4, 8}) {
+    const WeightValues values = {bytes, bits};
+    const int32_t size = 4 * 8 / bits;
+    for (int32_t begin = 0; begin <= size; ++begin) {
+      for (int32_t count = 0; begin + count <= size; ++count) {
+        std::vector<uint8_t> unpacked(static_cast<size_t>(count) + 1, 77);
+        const int32_t sum = UnpackUnsigned(values, static_cast<size_t>(begin), count, unpacked.data());
+        EXPECT_EQ(sum, SumOfWeights(values, static_cast<size_t>(begin), static_cast<size_t>(count), 1));
+        for (int32_t i = 0; i < count; ++i) {
+          const int32_t value = ValueAt(values, static_cast<size_t>(begin + i));
+          EXPECT_EQ(unpacked[static_cast<size_t>(i)], value + (bits == 4 ? 8 : 128));
+        }
+        EXPECT_EQ(unpacked.back(), 77) << "wrote past the end";
+      }
+    }
+  }
+}
+
 TEST(Packing, SumsWeightsThatStandApart) {
   const uint8_t bytes[] = {0x21, 0x43, 0xf5};  // as int4 1 2 3 4 5 -1
   EXPECT_EQ(SumOfWeights({bytes, 4}, 1, 3, 2), 2 + 4 - 1);

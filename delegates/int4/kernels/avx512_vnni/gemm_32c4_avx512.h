@@ -1,0 +1,308 @@
+// Matrix products in blocks of 32 output channels and groups of 4 input channels, of 4- and 8-bit weights: what the
+// kernels on AVX-512 VNNI and AMX share.
+//
+// Weights are stored with an offset that makes them unsigned beside signed activations: w + 8 or w + 128. Of 4-bit
+// weights a byte holds two, and only one of them is cut out: VPDPBUSD takes the whole byte, low + 16 * high, and the
+// byte with its low half cleared, 16 * high. At the end the difference of the two sums is that of the low nibbles, and
+// a shift takes the 16 off the other. What the offset adds, offset * sum(row), goes into the sums before they start.
+#ifndef TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_GEMM_32C4_AVX512_H_
+#define TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_GEMM_32C4_AVX512_H_
+
+#include <cstring>
+
+#include "delegates/int4/kernels/avx512_vnni/immintrin.h"
+#include "delegates/int4/kernels/avx512_vnni/output_stage_avx512.h"
+#include "delegates/int4/kernels/output_stage.h"
+#include "delegates/int4/kernels/registry.h"
+#include "delegates/int4/kernels/unroll.h"
+#include "delegates/int4/packing/packing.h"
+
+namespace tfq::int4 {
+
+constexpr int32_t kNr32 = 32;
+constexpr int32_t kKr4 = 4;
+constexpr int32_t kMaxRows = 8;  // whose sums fit the registers
+
+static constexpr size_t GroupBytes(int32_t bits) { return static_cast<size_t>(kNr32 * kKr4 * bits / 8); }
+
+static inline size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr4 - 1) / kKr4; }
+
+template <int32_t bits>
+static size_t BlockBytes32c4(const GemmShape& shape) {
+  return RoundUp(ChannelSectionBytes(kNr32) + shape.taps * GroupsOfTap(shape) * GroupBytes(bits), kPackedAlignment);
+}
+
+template <int32_t bits>
+static size_t PackedBytes32c4(const GemmShape& shape) {
+  return RoundUp(shape.n, kNr32) / kNr32 * BlockBytes32c4<bits>(shape);
+}
+
+// A group has four bytes for each channel. Of 8 bits: channels 0 to 31 one after the other. Of 4 bits: channel i in the
+// low nibbles of the bytes from 4 * i on, channel i + 16 in the high ones. Padding is 0, which adds nothing.
+template <int32_t bits>
+static void Pack32c4(const GemmShape& shape, const WeightSource& source, void* packed) {
+  constexpr int32_t kPiece = 64 * kKr4;
+  std::memset(packed, 0, PackedBytes32c4<bits>(shape));
+  const size_t depth = size_t(shape.taps) * shape.channels;
+  uint8_t* block = static_cast<uint8_t*>(packed);
+  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr32, block += BlockBytes32c4<bits>(shape)) {
+    int32_t sums[kNr32] = {};
+    for (int32_t i = 0; i < kNr32 && n_begin + i < shape.n; ++i) {
+      const int32_t place = bits == 8 ? i : i % 16;
+      const int32_t bit = bits == 8 ? 0 : i / 16 * 4;
+      uint8_t* group = block + ChannelSectionBytes(kNr32) + place * kKr4;
+      size_t begin = (n_begin + i) * depth;
+      for (int32_t tap = 0; tap < shape.taps; ++tap) {
+        for (int32_t c = 0; c < shape.channels; c += kPiece) {
+          uint8_t values[kPiece] = {};
+          const int32_t count = shape.channels - c < kPiece ? shape.channels - c : kPiece;
+          sums[i] += UnpackUnsigned(source.values, begin, count, values);
+          begin += count;
+          for (int32_t k = 0; k < count; k += kKr4, group += GroupBytes(bits)) {
+            uint32_t four, others;
+            std::memcpy(&four, values + k, kKr4);
+            std::memcpy(&others, group, kKr4);
+            others |= four << bit;
+            std::memcpy(group, &others, kKr4);
+          }
+        }
+      }
+    }
+    WriteChannelSection(source, n_begin, shape.n, kNr32, source.input_zero_point, sums,
+                        reinterpret_cast<int32_t*>(block));
+  }
+}
+
+static inline int32_t LoadFour(const int8_t* from) {
+  int32_t four;
+  std::memcpy(&four, from, 4);
+  return four;
+}
+
+// One to three channels that end a row; the rest meets weights of zero.
+static inline int32_t LoadTail(const int8_t* from, int32_t count) {
+  return _mm_cvtsi128_si32(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1 << count) - 1), from));
+}
+
+// In each 32-bit lane, part of the sum of a row.
+static inline __m512i SumOfRow(const int8_t* row, int32_t channels) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i sums = _mm512_setzero_si512();
+  int32_t c = 0;
+  for (; c + 64 <= channels; c += 64) sums = _mm512_dpbusd_epi32(sums, ones, _mm512_loadu_si512(row + c));
+  if (c < channels) {
+    const __mmask64 rest = ~uint64_t{0} >> (64 - (channels - c));
+    sums = _mm512_dpbusd_epi32(sums, ones, _mm512_maskz_loadu_epi8(rest, row + c));
+  }
+  return sums;
+}
+
+// Which of a block's columns a pass sums up.
+enum class Columns { kLow, kHigh, kBoth };
+
+// Sums of a tile, sixteen columns to a vector. Of 4-bit weights, passes over both have sums over whole bytes in `low`
+// and 16 times those of the high nibbles in `high` until they are done.
+template <int kRows>
+struct Sums {
+  __m512i low[kRows];
+  __m512i high[kRows];
+};
+
+template <int32_t bits, Columns columns>
+static constexpr bool kWholeBytes = bits == 4 && columns == Columns::kBoth;
+
+template <int32_t bits, int kRows, Columns columns>
+static inline void Accumulate(const uint8_t* group, const int32_t (&fours)[kRows], Sums<kRows>& sums) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i bytes = _mm512_load_si512(group);
+  __m512i low = bytes, high = bytes;
+  if (bits == 8) {
+    if (columns != Columns::kLow) high = _mm512_load_si512(group + 64);
+  } else if (columns == Columns::kLow) {
+    low = _mm512_and_si512(bytes, nibble);
+  } else {
+    high = columns == Columns::kBoth ? _mm512_andnot_si512(nibble, bytes)
+                                     : _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+  }
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    const __m512i a = _mm512_set1_epi32(fours[m]);
+    if (columns != Columns::kHigh) sums.low[m] = _mm512_dpbusd_epi32(sums.low[m], low, a);
+    if (columns != Columns::kLow) sums.high[m] = _mm512_dpbusd_epi32(sums.high[m], high, a);
+  }
+}
+
+// What a tile needs of its input: rows[tap * step + m], and the weights' offset times the sum of each row.
+struct TileInput {
+  const int8_t* const* rows;
+  int32_t step;
+  const int32_t* corrections;
+};
+
+// The sums of the first kRows rows over one block, without the bias.
+template <int32_t bits, int kRows, Columns columns>
+static void SumBlock(const GemmShape& shape, const TileInput& input, const uint8_t* group, __m512i (*out)[2]) {
+  Sums<kRows> sums;
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_set1_epi32(input.corrections[m]));
+    const __m512i start_high = _mm512_slli_epi32(start, 4);
+    sums.low[m] = kWholeBytes<bits, columns> ? _mm512_add_epi32(start, start_high) : start;
+    sums.high[m] = kWholeBytes<bits, columns> ? start_high : start;
+  }
+  const int32_t tail = shape.channels % kKr4;
+  const int32_t whole = shape.channels - tail;
+  const int8_t* const* rows = input.rows;
+  for (int32_t tap = 0; tap < shape.taps; ++tap, rows += input.step) {
+    const int8_t* row[kRows];
+    int32_t fours[kRows];
+    TFQ_UNROLL
+    for (int m = 0; m < kRows; ++m) row[m] = rows[m];
+    for (int32_t c = 0; c < whole; c += kKr4, group += GroupBytes(bits)) {
+      TFQ_UNROLL
+      for (int m = 0; m < kRows; ++m) fours[m] = LoadFour(row[m] + c);
+      Accumulate<bits, kRows, columns>(group, fours, sums);
+    }
+    if (tail != 0) {
+      TFQ_UNROLL
+      for (int m = 0; m < kRows; ++m) fours[m] = LoadTail(row[m] + whole, tail);
+      Accumulate<bits, kRows, columns>(group, fours, sums);
+      group += GroupBytes(bits);
+    }
+  }
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; ++m) {
+    if (kWholeBytes<bits, columns>) {
+      sums.low[m] = _mm512_sub_epi32(sums.low[m], sums.high[m]);
+      sums.high[m] = _mm512_srai_epi32(sums.high[m], 4);
+    }
+    if (columns != Columns::kHigh) out[m][0] = sums.low[m];
+    if (columns != Columns::kLow) out[m][1] = sums.high[m];
+  }
+}
+
+using SumFunction = void (*)(const GemmShape&, const TileInput&, const uint8_t*, __m512i (*)[2]);
+
+template <int32_t bits, Columns columns>
+static SumFunction SumOf(int32_t rows) {
+  constexpr SumFunction kByRows[kMaxRows] = {
+      SumBlock<bits, 1, columns>, SumBlock<bits, 2, columns>, SumBlock<bits, 3, columns>, SumBlock<bits, 4, columns>,
+      SumBlock<bits, 5, columns>, SumBlock<bits, 6, columns>, SumBlock<bits, 7, columns>, SumBlock<bits, 8, columns>};
+  return kByRows[rows - 1];
+}
+
+// One block of output channels of a tile of `rows` rows.
+struct TileBlock {
+  const int32_t* bias;  // multipliers and shifts follow
+  int32_t n;            // first channel
+  int32_t columns;
+  int32_t ties_away_begin;
+  int32_t rows;
+  int8_t* out;
+};
+
+// Up to 16 columns, whose sums are in the first vectors.
+template <StageForm form>
+static void FinishLow(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
+  const __m512i bias = _mm512_load_si512(block.bias);
+  const ScaleAvx512 scale = MakeScaleAvx512<form>(block.bias + kNr32, block.bias + 2 * kNr32, ChannelsFrom(block.n),
+                                                  block.ties_away_begin, tile.stage);
+  const __m128i least = _mm_set1_epi8(static_cast<int8_t>(tile.stage.min));
+  const __m128i most = _mm_set1_epi8(static_cast<int8_t>(tile.stage.max));
+  const __mmask16 used = static_cast<__mmask16>(0xffff >> (16 - block.columns));
+  for (int32_t m = 0; m < block.rows; ++m) {
+    const __m512i value = ApplyOutputStageAvx512<form>(_mm512_add_epi32(sums[m][0], bias), scale);
+    const __m128i bytes = _mm_min_epi8(_mm_max_epi8(_mm512_cvtsepi32_epi8(value), least), most);
+    _mm_mask_storeu_epi8(block.out + m * tile.out_stride, used, bytes);
+  }
+}
+
+// Two rows at a time: their bytes are narrowed together.
+template <StageForm form>
+static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
+  __m512i bias[2];
+  ScaleAvx512 scales[2];
+  for (int v = 0; v < 2; ++v) {
+    bias[v] = _mm512_load_si512(block.bias + 16 * v);
+    scales[v] = MakeScaleAvx512<form>(block.bias + kNr32 + 16 * v, block.bias + 2 * kNr32 + 16 * v,
+                                      ChannelsFrom(block.n + 16 * v), block.ties_away_begin, tile.stage);
+  }
+  const __m512i least = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.min));
+  const __m512i most = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.max));
+  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __mmask32 used = ~uint32_t{0} >> (kNr32 - block.columns);
+  for (int32_t m = 0; m < block.rows; m += 2) {
+    const int32_t second = m + 1 < block.rows ? m + 1 : m;
+    __m512i words[2];
+    TFQ_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const __m512i* sum = sums[i == 0 ? m : second];
+      words[i] = _mm512_packs_epi32(ApplyOutputStageAvx512<form>(_mm512_add_epi32(sum[0], bias[0]), scales[0]),
+                                    ApplyOutputStageAvx512<form>(_mm512_add_epi32(sum[1], bias[1]), scales[1]));
+    }
+    const __m512i clamped = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(words[0], words[1]), least), most);
+    const __m512i bytes = _mm512_permutexvar_epi32(in_order, clamped);
+    int8_t* to = block.out + m * tile.out_stride;
+    _mm256_mask_storeu_epi8(to, used, _mm512_castsi512_si256(bytes));
+    if (second != m) _mm256_mask_storeu_epi8(to + tile.out_stride, used, _mm512_extracti64x4_epi64(bytes, 1));
+  }
+}
+
+template <StageForm form>
+static void FinishForm(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
+  if (block.columns <= 16) return FinishLow<form>(tile, block, sums);
+  FinishBoth<form>(tile, block, sums);
+}
+
+// From the sums of a block to its outputs.
+static inline void FinishBlock(const GemmShape& shape, const GemmTile& tile, const TileBlock& block,
+                               const __m512i (*sums)[2]) {
+  switch (StageFormOf(block.bias + kNr32, block.bias + 2 * kNr32, 2, shape.n, block.n + block.columns, tile.stage)) {
+    case StageForm::kShort:
+      return FinishForm<StageForm::kShort>(tile, block, sums);
+    case StageForm::kGeneral:
+      return FinishForm<StageForm::kGeneral>(tile, block, sums);
+    case StageForm::kAway:
+      return FinishForm<StageForm::kAway>(tile, block, sums);
+  }
+}
+
+// Up to kMaxRows rows of a tile, from row m_begin on; `step` is the kernel's mr.
+template <int32_t bits>
+static void RunRows32c4(const GemmShape& shape, const GemmTile& tile, int32_t m_begin, int32_t rows, int32_t step) {
+  constexpr int32_t kWeightOffset = 1 << (bits - 1);
+  // 16 times as many products of 4-bit weights stay within 32 bits.
+  constexpr int64_t kMaxDepth = bits == 4 ? 1 << 16 : INT64_MAX;
+  int32_t corrections[kMaxRows];
+  for (int32_t m = 0; m < rows; ++m) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int32_t tap = 0; tap < shape.taps; ++tap) {
+      sum = _mm512_add_epi32(sum, SumOfRow(tile.rows[tap * step + m_begin + m], shape.channels));
+    }
+    corrections[m] = kWeightOffset * _mm512_reduce_add_epi32(sum);
+  }
+  const TileInput input = {tile.rows + m_begin, step, corrections};
+  const bool deep = int64_t{shape.taps} * shape.channels > kMaxDepth;
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
+  const SumFunction sum_low = SumOf<bits, Columns::kLow>(rows), sum_high = SumOf<bits, Columns::kHigh>(rows);
+  const SumFunction sum_both = SumOf<bits, Columns::kBoth>(rows);
+  const size_t block_bytes = BlockBytes32c4<bits>(shape);
+  const uint8_t* packed = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr32 * block_bytes;
+  int8_t* out = tile.out + m_begin * tile.out_stride;
+  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr32, packed += block_bytes, out += kNr32) {
+    const int32_t columns = tile.n_end - n < kNr32 ? tile.n_end - n : kNr32;
+    const uint8_t* groups = packed + ChannelSectionBytes(kNr32);
+    __m512i sums[kMaxRows][2];
+    if (deep || columns <= 16) {
+      sum_low(shape, input, groups, sums);
+      if (columns > 16) sum_high(shape, input, groups, sums);
+    } else {
+      sum_both(shape, input, groups, sums);
+    }
+    FinishBlock(shape, tile, {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, rows, out}, sums);
+  }
+}
+
+}  // namespace tfq::int4
+
+#endif  // TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_GEMM_32C4_AVX512_H_
