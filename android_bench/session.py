@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,10 +46,8 @@ class Session:
         before = self.info
         said = self._run(experiment, experiment.settings.flags())
         nodes = _nodes(said, experiment)
-        ops = []
-        if experiment.settings.profile:
-            # Apart from the measured runs: profiling costs more than a small op does.
-            ops = self._run(experiment, [*experiment.settings.flags(), "--enable_op_profiling=true"])["ops"]
+        # Apart from the measured runs: profiling costs more than a small op does.
+        ops = self._profile(experiment) if experiment.settings.profile else []
         after = self.device.info()
         return _result(experiment, said, nodes, ops, before, after)
 
@@ -87,7 +86,27 @@ class Session:
                 arrays.append(flat.reshape(said["samples"] * batch, *rest))
             return arrays
 
-    def _run(self, experiment: Experiment, flags: Sequence[str]) -> dict[str, Any]:
+    def _profile(self, experiment: Experiment) -> list[dict[str, Any]]:
+        """Times by op: the runtime's, to which a delegate's partition is one op, then the delegate's node by node."""
+        profile = f"{self.folder}/profile.json"
+        own = experiment.delegate is not None and experiment.delegate.own
+        said = self._run(
+            experiment,
+            [*experiment.settings.flags(), "--enable_op_profiling=true"],
+            {"profile": profile} if own else {},
+        )
+        ops = [_runtime_op(op) for op in said["ops"]]
+        if own and self.device.exists(profile):
+            with tempfile.TemporaryDirectory(prefix="tfq-io-") as name:
+                local = Path(name) / "profile.json"
+                self._pull({profile: local})
+                nodes = json.loads(local.read_text())["nodes"]
+            ops += [_delegate_op(node, len(said["warmup_ns"])) for node in nodes]
+        return ops
+
+    def _run(
+        self, experiment: Experiment, flags: Sequence[str], delegate_options: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         from tfq_pipeline import native
 
         library = _runtime(experiment, self.info)
@@ -104,7 +123,7 @@ class Session:
             *flags,
         ]
         if experiment.delegate is not None:
-            command += self._delegate_flags(experiment.delegate, experiment.settings.threads)
+            command += self._delegate_flags(experiment.delegate, experiment.settings.threads, delegate_options or {})
         what = f"tfq_runner on {experiment.model.name}"
         _LOG.debug("%s: %s", self.device.serial, shlex.join(command))
         done = self.device.shell(command, timeout=experiment.settings.time_limit(), doing=what)
@@ -118,10 +137,10 @@ class Session:
             ) from error
         return said
 
-    def _delegate_flags(self, delegate: Delegate, threads: int) -> list[str]:
+    def _delegate_flags(self, delegate: Delegate, threads: int, more_options: Mapping[str, str]) -> list[str]:
         from tfq_pipeline import native
 
-        options = dict(delegate.options)
+        options = {**delegate.options, **more_options}
         library = Path(delegate.name)
         flags = []
         if delegate.own:
@@ -223,6 +242,38 @@ def _nodes(said: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
     return {"delegated": report["delegated"], "total": report["total"], "declined": report["declined"]}
 
 
+def _runtime_op(op: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": op["name"],
+        "node": op["node"],
+        "inside_delegate": op["inside_delegate"],
+        "kernel": None,
+        "inputs": None,
+        "outputs": None,
+        "calls": op["calls"],
+        "avg_ms": op["total_ns"] / op["calls"] / 1e6,
+        "min_ms": None,
+        "median_ms": None,
+    }
+
+
+def _delegate_op(node: Mapping[str, Any], warmup: int) -> dict[str, Any]:
+    """An entry of the delegate's profile, which holds the warm-up runs too."""
+    times = node["times_us"][warmup:]
+    return {
+        "name": node["op"],
+        "node": node["node"],
+        "inside_delegate": True,
+        "kernel": node["kernel"],
+        "inputs": node["inputs"],
+        "outputs": node["outputs"],
+        "calls": len(times),
+        "avg_ms": sum(times) / len(times) / 1e3,
+        "min_ms": min(times) / 1e3,
+        "median_ms": statistics.median(times) / 1e3,
+    }
+
+
 def _result(
     experiment: Experiment,
     said: Mapping[str, Any],
@@ -256,16 +307,7 @@ def _result(
             "overall_footprint_kb": memory["overall_footprint_kb"],
         },
         "nodes": dict(nodes),
-        "ops": [
-            {
-                "name": op["name"],
-                "node": op["node"],
-                "inside_delegate": op["inside_delegate"],
-                "calls": op["calls"],
-                "avg_ms": op["total_ns"] / op["calls"] / 1e6,
-            }
-            for op in ops
-        ],
+        "ops": list(ops),
         "energy_mj_per_inference": None,
         "throttled": bool(before.throttled or after.throttled),
         "throttled_known": after.throttled is not None,

@@ -44,6 +44,7 @@ def load(
     cpu: str = "auto",
     verbose: bool = False,
     report: str | os.PathLike[str] | None = None,
+    profile: str | os.PathLike[str] | None = None,
     runtime: str = "litert",
 ) -> Any:
     """Loads the delegate for ``Interpreter(..., experimental_delegates=[delegate])``.
@@ -53,6 +54,7 @@ def load(
         cpu: highest kernel tier to use: auto or a name of docs/delegate-kernels.md, such as avx2.
         verbose: says for each node which kernel it got, or why it was declined.
         report: file for what was taken and declined, as JSON.
+        profile: file for the times of each node, as JSON, written when the interpreter goes.
         runtime: the package whose interpreter will use it: litert, tensorflow or tflite_runtime.
 
     Raises:
@@ -62,8 +64,8 @@ def load(
     if runtime not in _LOADERS:
         raise BadInput(f"runtime '{runtime}': not known; give one of {', '.join(_LOADERS)}")
     options = {"threads": str(threads), "cpu": cpu, "verbose": "true" if verbose else "false"}
-    if report is not None:
-        options["report"] = os.fspath(report)
+    files = {"report": report, "profile": profile}
+    options |= {key: os.fspath(path) for key, path in files.items() if path is not None}
     library = str(native.library())
     try:
         return _LOADERS[runtime]()(library, options)

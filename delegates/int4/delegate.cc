@@ -1,19 +1,16 @@
 #include "delegates/int4/delegate.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <string>
 
 #include "delegates/int4/abi/names.h"
-#include "delegates/int4/partition.h"
+#include "delegates/int4/files.h"
 #include "delegates/int4/support.h"
 
 namespace tfq::int4 {
 namespace {
 
 constexpr char kName[] = "TfqInt4Delegate";
-
-void Say(const std::string& line) { std::fprintf(stderr, "tfq int4: %s\n", line.c_str()); }
 
 abi::Status Fail(abi::Context* context, const std::string& problem) {
   context->ReportError(context, "tfq int4: %s", problem.c_str());
@@ -33,8 +30,7 @@ OwnedArray CopyArray(const int32_t* values, size_t count) {
 
 }  // namespace
 
-Int4Delegate::Int4Delegate(const Options& options)
-    : options_(options), pool_(std::make_shared<ThreadPool>(options.threads)) {
+Int4Delegate::Int4Delegate(const Options& options) : shared_(std::make_shared<Shared>(options)) {
   delegate_.data = this;
   delegate_.Prepare = &Prepare;
   // The runtime then asks before it prepares the nodes: older ones refuse INT4 dense layers at that point.
@@ -65,7 +61,7 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
     const std::string reason = WhyDeclined(*context, *node, *registration, &view);
     if (reason.empty()) taken.push_back(index);
     nodes.push_back({0, index, abi::OpName(*registration), reason.empty(),
-                     reason.empty() ? view.op->kernel(view, options_) : reason});
+                     reason.empty() ? view.op->kernel(view, shared_->options) : reason});
   }
   Report(context, std::move(nodes));
   if (taken.empty()) return abi::Status::kOk;
@@ -86,12 +82,12 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
 void Int4Delegate::Report(const abi::Context* context, std::vector<NodeReport> nodes) {
   const bool none = std::none_of(nodes.begin(), nodes.end(), [](const NodeReport& node) { return node.taken; });
   Say((none ? "WARNING, this delegate will not speed anything up: " : "") + Summary(nodes));
-  if (options_.verbose) {
+  if (shared_->options.verbose) {
     for (const NodeReport& node : nodes) {
       Say("node " + std::to_string(node.node) + " " + node.op + ": " + (node.taken ? "" : "declined, ") + node.detail);
     }
   }
-  if (options_.report.empty()) return;
+  if (shared_->options.report.empty()) return;
 
   // A runtime asks once for each subgraph, and again when it applies delegates anew.
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -105,15 +101,14 @@ void Int4Delegate::Report(const abi::Context* context, std::vector<NodeReport> n
       all.push_back(std::move(node));
     }
   }
-  const std::string problem = WriteFile(options_.report, ReportJson(all));
+  const std::string problem = WriteFile(shared_->options.report, ReportJson(all));
   if (!problem.empty()) Say("option report: " + problem);
 }
 
 void* Int4Delegate::InitKernel(abi::Context* context, const char* buffer, size_t) {
   const auto& params = *reinterpret_cast<const abi::DelegateParams*>(buffer);
-  const Int4Delegate& self = *From(params.delegate);
   std::string error;
-  std::unique_ptr<Partition> partition = Partition::Create(context, params, self.options_, self.pool_, &error);
+  std::unique_ptr<Partition> partition = Partition::Create(context, params, From(params.delegate)->shared_, &error);
   if (partition == nullptr) Fail(context, error);
   return partition.release();
 }

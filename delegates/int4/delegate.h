@@ -9,8 +9,8 @@
 
 #include "delegates/int4/abi/tflite.h"
 #include "delegates/int4/options.h"
+#include "delegates/int4/partition.h"
 #include "delegates/int4/report.h"
-#include "delegates/int4/thread_pool.h"
 
 namespace tfq::int4 {
 
@@ -36,8 +36,7 @@ class Int4Delegate {
   abi::Status Claim(abi::Context* context);
   void Report(const abi::Context* context, std::vector<NodeReport> nodes);
 
-  Options options_;
-  std::shared_ptr<ThreadPool> pool_;
+  const std::shared_ptr<Shared> shared_;
   abi::Delegate delegate_ = {};
   std::mutex mutex_;
   std::vector<std::pair<const abi::Context*, std::vector<NodeReport>>> reports_;  // of each subgraph, guarded by mutex_

@@ -63,10 +63,13 @@ bool SetVerbose(const char* value, Options* options) {
   return false;
 }
 
-bool SetReport(const char* value, Options* options) {
-  options->report = value;
-  return !options->report.empty();
+template <std::string Options::*path>
+bool SetPath(const char* value, Options* options) {
+  options->*path = value;
+  return *value != '\0';
 }
+
+std::string AllowedPath() { return "the path of a file to write"; }
 
 bool SetMatch(const char* value, Options* options) {
   struct Word {
@@ -94,7 +97,8 @@ constexpr Key kKeys[] = {
     {"threads", SetThreads, [] { return std::string("1 to 256, or 0 or -1 for every processor of this process"); }},
     {"cpu", SetCpu, AllowedTiers},
     {"verbose", SetVerbose, [] { return std::string("true, false, 1, 0"); }},
-    {"report", SetReport, [] { return std::string("the path of a file to write"); }},
+    {"report", SetPath<&Options::report>, AllowedPath},
+    {"profile", SetPath<&Options::profile>, AllowedPath},
     {"match", SetMatch, [] { return std::string("litert, tflite_2.14, xnnpack"); }},
 };
 constexpr size_t kKeyCount = std::size(kKeys);

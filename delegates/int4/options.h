@@ -17,7 +17,8 @@ struct Options {
   int32_t threads = 1;
   CpuTier cpu = CpuTier::kReference;  // set by ParseOptions: the highest of this architecture unless capped
   bool verbose = false;
-  std::string report;  // path of the JSON report, or empty
+  std::string report;   // path of the JSON report, or empty
+  std::string profile;  // path of the JSON profile, or empty
   Match match = Match::kLiteRt;
 };
 

@@ -35,10 +35,9 @@ bool SetDims(abi::Context* context, int32_t tensor, const Dims& dims) {
 }  // namespace
 
 std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::DelegateParams& params,
-                                             const Options& options, std::shared_ptr<ThreadPool> pool,
-                                             std::string* error) {
-  auto partition = std::make_unique<Partition>();
-  partition->pool_ = std::move(pool);
+                                             std::shared_ptr<Shared> shared, std::string* error) {
+  const Options& options = shared->options;
+  auto partition = std::make_unique<Partition>(std::move(shared));
   const abi::IntArray& nodes = *params.nodes_to_replace;
   for (int32_t i = 0; i < nodes.size; ++i) {
     abi::Node* node;
@@ -56,6 +55,7 @@ std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::D
       return nullptr;
     }
     Step step = {view.op->make(view, options), name, {}, {}, {}};
+    step.profile = {nodes.data[i], abi::OpName(*registration), view.op->kernel(view, options), {}, {}, {}};
     if (step.op == nullptr) {
       *error = name + ": no memory for the packed weights";
       return nullptr;
@@ -76,6 +76,13 @@ std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::D
   return partition;
 }
 
+Partition::~Partition() {
+  if (!shared_->profile.wanted()) return;
+  std::vector<NodeProfile> nodes;
+  for (Step& step : steps_) nodes.push_back(std::move(step.profile));
+  shared_->profile.Add(std::move(nodes));
+}
+
 int32_t Partition::ValueOf(const TensorView& view) {
   const auto known =
       std::find_if(values_.begin(), values_.end(), [&](const Value& v) { return v.tensor == view.index; });
@@ -94,7 +101,7 @@ std::string Partition::Prepare(abi::Context* context) {
   }
   if (!changed) return "";
   scratch_stride_ = (scratch_bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment;
-  if (!PlaceValues() || !scratch_.Allocate(scratch_stride_ * static_cast<size_t>(pool_->threads()))) {
+  if (!PlaceValues() || !scratch_.Allocate(scratch_stride_ * static_cast<size_t>(shared_->pool.threads()))) {
     return "no memory for the tensors between the delegate's nodes";
   }
   return "";
@@ -118,8 +125,9 @@ std::string Partition::PrepareStep(abi::Context* context, Step* step, bool* chan
       return "the runtime did not resize its output";
     }
   }
-  *changed = *changed || inputs != step->input_dims;
-  step->input_dims = std::move(inputs);
+  *changed = *changed || inputs != step->profile.inputs;
+  step->profile.inputs = std::move(inputs);
+  step->profile.outputs = std::move(outputs);
   return "";
 }
 
@@ -142,8 +150,8 @@ void* Partition::DataOf(const abi::Context& context, const Value& value) const {
 }
 
 std::string Partition::Invoke(abi::Context* context) {
-  const Workspace workspace = {pool_.get(), scratch_.data(), scratch_stride_};
-  for (const Step& step : steps_) {
+  const Workspace workspace = {&shared_->pool, scratch_.data(), scratch_stride_};
+  for (Step& step : steps_) {
     void** operand = operands_.data();
     for (const std::vector<int32_t>* places : {&step.inputs, &step.outputs}) {
       for (const int32_t place : *places) {
@@ -152,6 +160,7 @@ std::string Partition::Invoke(abi::Context* context) {
         ++operand;
       }
     }
+    const TimeCall timed(shared_->profile, &step.profile);
     step.op->Run({operands_.data(), operands_.data() + step.inputs.size()}, workspace);
   }
   return "";

@@ -5,23 +5,38 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "delegates/int4/abi/tflite.h"
 #include "delegates/int4/aligned_buffer.h"
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/options.h"
+#include "delegates/int4/profile.h"
 #include "delegates/int4/thread_pool.h"
 
 namespace tfq::int4 {
 
+// What the partitions of a delegate share. They keep it: programs may destroy the delegate first.
+struct Shared {
+  explicit Shared(const Options& chosen) : options(chosen), pool(chosen.threads), profile(chosen.profile) {}
+
+  const Options options;
+  ThreadPool pool;
+  Profile profile;
+};
+
 class Partition {
  public:
+  explicit Partition(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  ~Partition();
+  Partition(const Partition&) = delete;
+  Partition& operator=(const Partition&) = delete;
+
   // Packs the weights of every node. nullptr when one cannot be taken after all or there is no memory, with `error`
   // set.
   static std::unique_ptr<Partition> Create(abi::Context* context, const abi::DelegateParams& params,
-                                           const Options& options, std::shared_ptr<ThreadPool> pool,
-                                           std::string* error);
+                                           std::shared_ptr<Shared> shared, std::string* error);
 
   // Follows the shapes of the inputs: sets those of the outputs and places the tensors between the nodes, which the
   // runtime gives no memory. Returns what is wrong, or nothing.
@@ -46,7 +61,7 @@ class Partition {
     std::string name;
     std::vector<int32_t> inputs;  // places in values_
     std::vector<int32_t> outputs;
-    Shapes input_dims;  // as last prepared
+    NodeProfile profile;  // with the shapes as last prepared
   };
 
   int32_t ValueOf(const TensorView& view);
@@ -58,7 +73,7 @@ class Partition {
   std::vector<Step> steps_;
   std::vector<Value> values_;
   std::vector<void*> operands_;  // of the step that runs: inputs, then outputs
-  std::shared_ptr<ThreadPool> pool_;
+  const std::shared_ptr<Shared> shared_;
   AlignedBuffer memory_;
   AlignedBuffer scratch_;
   size_t scratch_stride_ = 0;

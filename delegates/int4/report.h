@@ -8,6 +8,9 @@
 
 namespace tfq::int4 {
 
+// A line on stderr that names the delegate.
+void Say(const std::string& line);
+
 struct NodeReport {
   int32_t subgraph;
   int32_t node;
@@ -21,9 +24,6 @@ std::string Summary(const std::vector<NodeReport>& nodes);
 
 // {"delegated", "total", "declined": [{"subgraph", "node", "op", "reason"}], "taken": [{..., "kernel"}]}
 std::string ReportJson(const std::vector<NodeReport>& nodes);
-
-// Writes `text` beside `path` and renames it. Returns what went wrong, or nothing.
-std::string WriteFile(const std::string& path, const std::string& text);
 
 }  // namespace tfq::int4
 

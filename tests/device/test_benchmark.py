@@ -16,6 +16,7 @@ from android_bench.adb import AdbDevice
 from android_bench.device import HostDevice
 from android_bench.emulator import Emulator
 from android_bench.experiment import Settings
+from tfq_pipeline import native
 from tfq_pipeline.errors import BadInput, DeviceFailed
 
 FEW = Settings(runs=5, min_secs=0.0)
@@ -89,6 +90,28 @@ def test_profile_names_the_ops(model: Path) -> None:
     (result,) = android_bench.benchmark(model, settings=settings)
     assert [op["name"] for op in result["ops"]] == ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"]
     assert {op["calls"] for op in result["ops"]} == {3}
+
+
+def test_profile_shows_the_nodes_of_the_delegate_one_by_one(model: Path, where: str, adb_port: int) -> None:
+    settings = Settings(runs=3, warmup=2, min_secs=0.0, profile=True)
+    (result,) = android_bench.benchmark(model, where, "int4", settings=settings, adb_port=adb_port)
+    outside = [op for op in result["ops"] if not op["inside_delegate"]]
+    assert [(op["name"], op["calls"]) for op in outside] == [("TfqInt4Delegate", 3)]
+    nodes = [op for op in result["ops"] if op["inside_delegate"]]
+    assert [(op["node"], op["name"], op["inputs"], op["outputs"]) for op in nodes] == [
+        (0, "CONV_2D", [[1, 12, 12, 8]], [[1, 6, 6, 16]]),
+        (1, "DEPTHWISE_CONV_2D", [[1, 6, 6, 16]], [[1, 6, 6, 16]]),
+        (2, "FULLY_CONNECTED", [[1, 6, 6, 16]], [[PIXELS, 10]]),
+    ]
+    tier = "neon_dotprod" if where != "host" else ("_avx" if native.host_platform().endswith("x86_64") else "_neon")
+    assert [op["kernel"].split("_")[0] for op in nodes] == ["gemm", "dwconv", "gemm"]
+    assert tier in nodes[0]["kernel"]
+    for op in nodes:
+        assert op["calls"] == 3
+        assert 0 < op["min_ms"] <= op["median_ms"]
+        assert op["min_ms"] <= op["avg_ms"]
+    # The nodes are what the partition consists of; the runtime counts whole microseconds.
+    assert sum(op["avg_ms"] for op in nodes) <= outside[0]["avg_ms"] + 0.001
 
 
 def test_nothing_stays_on_the_device(model: Path, device: AdbDevice, adb_port: int) -> None:

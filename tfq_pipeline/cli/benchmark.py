@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
+from rich.table import Table
 
 from tfq_pipeline.cli import arguments
 from tfq_pipeline.cli.terminal import Terminal, table
@@ -85,8 +86,28 @@ def show(document: Any, terminal: Terminal) -> None:
     for entry in document:
         for left in entry["nodes"]["declined"]:
             console.print(f"{entry['model']}: left to the runtime: {left['op']}: {left['reason']}", soft_wrap=True)
+    for entry in document:
+        if entry["ops"]:
+            console.print(op_table(entry))
     if any(entry["emulated"] for entry in document):
         console.print("emulated: times show that it runs, not how fast a phone is")
+
+
+def op_table(entry: Any) -> Table:
+    """Times by op. What runs inside another delegate's op is indented; the delegate's nodes say kernel and shapes."""
+    rows = table("op", "node", "kernel", "inputs", "output", "calls", "avg ms", "median ms", left=5)
+    rows.title = f"{entry['model']} on {device_label(entry)}, delegate {entry['delegate'] or 'none'}, by op"
+    for op in entry["ops"]:
+        rows.add_row(
+            ("  " if op["inside_delegate"] else "") + op["name"],
+            str(op["node"]),
+            op["kernel"] or "",
+            *(" ".join("x".join(map(str, dims)) for dims in op[key] or []) for key in ("inputs", "outputs")),
+            str(op["calls"]),
+            f"{op['avg_ms']:.4f}",
+            "" if op["median_ms"] is None else f"{op['median_ms']:.4f}",
+        )
+    return rows
 
 
 def device_label(entry: Any) -> str:

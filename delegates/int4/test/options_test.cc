@@ -35,6 +35,7 @@ TEST(Options, Defaults) {
   EXPECT_EQ(options.threads, 1);
   EXPECT_FALSE(options.verbose);
   EXPECT_EQ(options.report, "");
+  EXPECT_EQ(options.profile, "");
   EXPECT_EQ(options.match, Match::kLiteRt);
   EXPECT_GE(options.cpu, BestCpuTier());
 }
@@ -46,12 +47,14 @@ TEST(Options, AllKeys) {
                      {"cpu", "reference"},
                      {"verbose", "true"},
                      {"report", "out/report.json"},
+                     {"profile", "out/profile.json"},
                      {"match", "tflite_2.14"}},
                     &options, &error));
   EXPECT_EQ(options.threads, 3);
   EXPECT_EQ(options.cpu, CpuTier::kReference);
   EXPECT_TRUE(options.verbose);
   EXPECT_EQ(options.report, "out/report.json");
+  EXPECT_EQ(options.profile, "out/profile.json");
   EXPECT_EQ(options.match, Match::kTfLite214);
 }
 
@@ -75,7 +78,7 @@ TEST(Options, BadOnesNameKeyValueAndWhatIsAllowed) {
   const char* const foreign = "neon_dotprod";
 #endif
   const Case cases[] = {
-      {{{"thread", "2"}}, {"'thread'", "'2'", "threads, cpu, verbose, report, match"}},
+      {{{"thread", "2"}}, {"'thread'", "'2'", "threads, cpu, verbose, report, profile, match"}},
       {{{"", "2"}}, {"''"}},
       {{{"threads", "two"}}, {"'threads'", "'two'", "1 to 256"}},
       {{{"threads", "2x"}}, {"'2x'"}},
@@ -87,6 +90,7 @@ TEST(Options, BadOnesNameKeyValueAndWhatIsAllowed) {
       {{{"cpu", foreign}}, {"'cpu'", foreign, "on this processor"}},
       {{{"verbose", "yes"}}, {"'verbose'", "'yes'", "true, false, 1, 0"}},
       {{{"report", ""}}, {"'report'", "path"}},
+      {{{"profile", ""}}, {"'profile'", "path"}},
       {{{"match", "tflite"}}, {"'match'", "'tflite'", "litert, tflite_2.14, xnnpack"}},
       {{{"threads", "1"}, {"threads", "2"}}, {"'threads'", "twice", "'2'"}},
   };

@@ -3,10 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdio>
-#include <fstream>
-#include <sstream>
-
 namespace tfq::int4 {
 namespace {
 
@@ -34,18 +30,6 @@ TEST(Report, Json) {
             "\"reason\": \"weights 'a\\\"b\\\\c\\u000a'\"}\n  ],\n"
             "  \"taken\": [\n    {\"subgraph\": 0, \"node\": 0, \"op\": \"CONV_2D\", \"kernel\": \"gemm\"}\n  ]\n}\n");
   EXPECT_EQ(ReportJson({}), "{\n  \"delegated\": 0,\n  \"total\": 0,\n  \"declined\": [],\n  \"taken\": []\n}\n");
-}
-
-TEST(Report, IsWrittenWholeOrNotAtAll) {
-  const std::string path = testing::TempDir() + "tfq_report_test.json";
-  EXPECT_EQ(WriteFile(path, "first"), "");
-  EXPECT_EQ(WriteFile(path, "second"), "");
-  std::stringstream text;
-  text << std::ifstream(path).rdbuf();
-  EXPECT_EQ(text.str(), "second");
-  std::remove(path.c_str());
-  EXPECT_NE(WriteFile("/nonexistent/folder/report.json", "x").find("/nonexistent/folder/report.json"),
-            std::string::npos);
 }
 
 }  // namespace
