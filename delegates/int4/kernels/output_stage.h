@@ -56,7 +56,7 @@ static inline int8_t ApplyOutputStage(int32_t sum, int32_t multiplier, int32_t s
   const int32_t scaled = stage.rounding == Rounding::kSingle
                              ? MultiplySingleRounding(sum, multiplier, shift)
                              : MultiplyDoubleRounding(sum, multiplier, shift, ties_away);
-  const int32_t value = WrappingAdd(scaled, stage.zero_point);
+  const int64_t value = int64_t{scaled} + stage.zero_point;
   return static_cast<int8_t>(value < stage.min ? stage.min : value > stage.max ? stage.max : value);
 }
 

@@ -38,8 +38,8 @@ inline int8_t OracleOutput(int64_t sum, int32_t multiplier, int32_t shift, const
                            int32_t channels) {
   const int32_t scaled =
       OracleMultiply(static_cast<int32_t>(sum), multiplier, shift, stage.rounding, channel, channels);
-  const int32_t value = static_cast<int32_t>(int64_t{scaled} + stage.zero_point);
-  return static_cast<int8_t>(std::min(std::max(value, stage.min), stage.max));
+  const int64_t value = int64_t{scaled} + stage.zero_point;
+  return static_cast<int8_t>(std::min<int64_t>(std::max<int64_t>(value, stage.min), stage.max));
 }
 
 }  // namespace tfq::int4

@@ -20,7 +20,7 @@ struct ScaleAvx2 {
   __m256i multiplier, multiplier_odd;
   __m256i rounding, rounding_odd;  // with 2^63: AVX2 has no arithmetic 64-bit shift, so products are moved to unsigned
   __m256i right, right_odd;
-  __m256i offset;                    // the zero point, less what remains of the 2^63
+  __m256i remains;                   // what remains of the 2^63
   __m256i ties_away, ties_away_odd;  // 2^31 where ties go away from zero
 };
 
@@ -48,9 +48,8 @@ static inline ScaleAvx2 MakeScaleAvx2(const int32_t* multiplier, const int32_t* 
                                     _mm256_add_epi64(_mm256_and_si256(first_half, even_lanes), sign));
   scale.rounding_odd = _mm256_add_epi64(_mm256_sllv_epi64(one, _mm256_sub_epi64(scale.right_odd, one)),
                                         _mm256_add_epi64(_mm256_srli_epi64(first_half, 32), sign));
-  const __m256i remains = _mm256_blend_epi32(_mm256_srlv_epi64(sign, scale.right),
-                                             _mm256_slli_epi64(_mm256_srlv_epi64(sign, scale.right_odd), 32), 0xaa);
-  scale.offset = _mm256_sub_epi32(_mm256_set1_epi32(stage.zero_point), remains);
+  scale.remains = _mm256_blend_epi32(_mm256_srlv_epi64(sign, scale.right),
+                                     _mm256_slli_epi64(_mm256_srlv_epi64(sign, scale.right_odd), 32), 0xaa);
   const __m256i channels = _mm256_add_epi32(_mm256_set1_epi32(channel), _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8));
   const __m256i away = _mm256_and_si256(_mm256_cmpgt_epi32(channels, _mm256_set1_epi32(ties_away_begin)), rounds_twice);
   scale.ties_away = _mm256_slli_epi64(_mm256_and_si256(away, one), 31);
@@ -78,8 +77,11 @@ static inline __m256i ApplyOutputStageAvx2(__m256i sum, const ScaleAvx2& scale, 
   even = _mm256_srlv_epi64(_mm256_add_epi64(even, scale.rounding), scale.right);
   odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, scale.rounding_odd), scale.right_odd);
   const __m256i scaled = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
-  const __m256i value = _mm256_add_epi32(scaled, scale.offset);
-  return _mm256_min_epi32(_mm256_max_epi32(value, _mm256_set1_epi32(stage.min)), _mm256_set1_epi32(stage.max));
+  const __m256i value = _mm256_sub_epi32(scaled, scale.remains);
+  // Clamped before the zero point is added: near the ends of 32 bits the sum would wrap.
+  const __m256i min = _mm256_set1_epi32(stage.min - stage.zero_point);
+  const __m256i max = _mm256_set1_epi32(stage.max - stage.zero_point);
+  return _mm256_add_epi32(_mm256_min_epi32(_mm256_max_epi32(value, min), max), _mm256_set1_epi32(stage.zero_point));
 }
 
 // int8 of two vectors of clamped outputs, in order.

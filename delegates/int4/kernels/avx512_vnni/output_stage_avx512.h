@@ -129,7 +129,10 @@ static inline __m512i ApplyOutputStageAvx512(__m512i sum, const ScaleAvx512& sca
   }
   even = _mm512_srav_epi64(even, scale.right);
   odd = _mm512_srav_epi64(odd, scale.right_odd);
-  return _mm512_add_epi32(_mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32)), scale.offset);
+  // Away from the ends of 32 bits, where the zero point would wrap; what is clamped so far out stays clamped.
+  const __m512i scaled = _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
+  const __m512i least = _mm512_set1_epi32(INT32_MIN + 128), most = _mm512_set1_epi32(INT32_MAX - 127);
+  return _mm512_add_epi32(_mm512_min_epi32(_mm512_max_epi32(scaled, least), most), scale.offset);
 }
 
 }  // namespace tfq::int4
