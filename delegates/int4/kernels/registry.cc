@@ -10,7 +10,7 @@ constexpr const GemmKernel* kGemmKernels[] = {
     &gemm_qs8_qs4cw_8x32c4_avx512_vnni, &gemm_qs8_qs8cw_8x32c4_avx512_vnni, &gemm_qs8_qs4cw_4x16c4_avx2,
 #elif defined(__aarch64__)
     &gemm_qs8_qs4cw_8x8c4_neon_dotprod,
-    &gemm_qs8_qs4cw_4x4c8_neon,
+    &gemm_qs8_qs4cw_6x4c8_neon,
 #endif
     &gemm_qs8_qs4cw_4x1c1_reference,    &gemm_qs8_qs8cw_4x1c1_reference,
 };
@@ -20,7 +20,7 @@ constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
     &dwconv_qs8_qs4cw_4c64_avx512_vnni,
     &dwconv_qs8_qs4cw_2c32_avx2,
 #elif defined(__aarch64__)
-    &dwconv_qs8_qs4cw_2c16_neon,
+    &dwconv_qs8_qs4cw_4c16_neon,
 #endif
     &dwconv_qs8_qs4cw_1c1_reference,
     &dwconv_qs8_qs8cw_1c1_reference,

@@ -9,7 +9,7 @@ namespace tfq::int4 {
 
 extern const GemmKernel gemm_qs8_qs4cw_4x1c1_reference;
 extern const GemmKernel gemm_qs8_qs8cw_4x1c1_reference;
-extern const GemmKernel gemm_qs8_qs4cw_4x4c8_neon;
+extern const GemmKernel gemm_qs8_qs4cw_6x4c8_neon;
 extern const GemmKernel gemm_qs8_qs4cw_8x8c4_neon_dotprod;
 extern const GemmKernel gemm_qs8_qs4cw_4x16c4_avx2;
 extern const GemmKernel gemm_qs8_qs4cw_8x32c4_avx512_vnni;
@@ -17,7 +17,7 @@ extern const GemmKernel gemm_qs8_qs8cw_8x32c4_avx512_vnni;
 
 extern const DepthwiseKernel dwconv_qs8_qs4cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs8cw_1c1_reference;
-extern const DepthwiseKernel dwconv_qs8_qs4cw_2c16_neon;
+extern const DepthwiseKernel dwconv_qs8_qs4cw_4c16_neon;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_2c32_avx2;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni;
 
