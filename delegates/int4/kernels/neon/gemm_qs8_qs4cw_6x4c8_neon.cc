@@ -234,8 +234,11 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
     case 2:
       return RunRows<2>(shape, tile);
     case 3:
+      return RunRows<3>(shape, tile);
     case 4:
       return RunRows<4>(shape, tile);
+    case 5:
+      return RunRows<5>(shape, tile);
     default:
       return RunRows<6>(shape, tile);
   }

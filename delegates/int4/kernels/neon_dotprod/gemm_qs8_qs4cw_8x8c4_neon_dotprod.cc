@@ -292,8 +292,15 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
     case 2:
       return RunDepth<2>(shape, tile);
     case 3:
+      return RunDepth<3>(shape, tile);
     case 4:
       return RunDepth<4>(shape, tile);
+    case 5:
+      return RunDepth<5>(shape, tile);
+    case 6:
+      return RunDepth<6>(shape, tile);
+    case 7:
+      return RunDepth<7>(shape, tile);
     default:
       return RunDepth<8>(shape, tile);
   }
