@@ -108,11 +108,11 @@ pytest-long:
 	@$(PY) -m pytest -n 2
 
 .PHONY: bench
-bench: native  ## speed of the delegate's kernels on this machine (Google Benchmark)
-	$(call heading,kernel benchmarks)
+bench: native  ## speed of kernels and whole models here, beside targets; docs/performance.md's tables anew
+	$(call heading,bench)
 	@$(cmake) -B $(NATIVE)/host -DTFQ_BENCH=ON
-	@cmake --build $(NATIVE)/host -j $(JOBS) --target int4_kernels_bench -- --quiet
-	@$(NATIVE)/host/delegates/int4/int4_kernels_bench
+	@cmake --build $(NATIVE)/host -j $(JOBS) --target int4_bench -- --quiet
+	@$(PY) -m delegates.int4.bench --document docs/performance.md
 
 .PHONY: lock
 lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index that pip is set up with

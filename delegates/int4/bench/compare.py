@@ -1,6 +1,6 @@
 """Whole models, interleaved: INT4 with the delegate, INT4 without, int8 and fp32 with XNNPACK, in one process.
 
-    python -m delegates.int4.bench.compare --models out/bench --json out/bench/models.json
+    python -m delegates.int4.bench.compare --models out/bench --json out/bench/native.json mobilenet_v2
 
 Noise of a machine is common to what runs at the same time, so all variants of a model take turns, in a new random order
 each round, and a ratio is the median over rounds of the quotient of two medians of one round. Each turn warms up first.
@@ -11,24 +11,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import json
 import os
 import random
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from delegates.int4.bench.cpu_class import CLASSES, hide
+from delegates.int4.bench.cpu_class import CLASSES, HIDE_LIBRARY, hide
+from tfq_pipeline.tflite import flatbuffer as fb
+from tfq_pipeline.tflite.operators import LINEAR
 
 Interpreter = Any
-
-_HIDE_LIBRARY = Path("build/native/host/delegates/int4/libint4_hide_features.so")
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,17 @@ class Schedule:
         warmup: runs at the begin of a turn that do not count.
         runs: least number of runs of a turn that count.
         seconds: a turn goes on until its counted runs took this long together.
+        loads: how often a model is loaded to time that.
     """
 
     rounds: int = 15
     warmup: int = 2
     runs: int = 3
     seconds: float = 0.03
+    loads: int = 5
 
 
-QUICK = Schedule(rounds=2, warmup=1, runs=1, seconds=0.0)
+QUICK = Schedule(rounds=2, warmup=1, runs=1, seconds=0.0, loads=1)
 
 
 @dataclass
@@ -146,7 +151,13 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
 def compare(
     folder: Path, model: str, threads: Sequence[int], schedule: Schedule, cpu: str = "auto", seed: int = 0
 ) -> dict[str, Any]:
-    """Measures every variant of a model that the folder has files of."""
+    """Measures every variant of a model that the folder has files of.
+
+    Returns:
+        {"model", "variants": [...]}, of each variant: "name", "format", "delegate", "threads"; "bytes" of the file and
+        "weight_bytes" of the weights and biases in it; "median_ms", "rounds_ms", "prepare_ms"; and what the delegate
+        said: "delegated", "nodes", "kernels", "memory".
+    """
     variants = [
         Variant(kind, delegated, n)
         for kind in formats(folder, model)
@@ -155,21 +166,50 @@ def compare(
     ]
     loaded = [load(folder / f"{model}.{v.format}.tflite", v, cpu) for v in variants]
     times = interleave(loaded, schedule, seed)
+    return {"model": model, "variants": [_document(folder, model, entry, times, schedule, cpu) for entry in loaded]}
+
+
+def _document(
+    folder: Path, model: str, entry: Loaded, times: Mapping[str, list[float]], schedule: Schedule, cpu: str
+) -> dict[str, Any]:
+    path, name = folder / f"{model}.{entry.variant.format}.tflite", entry.variant.name
+    report = entry.report or {}
     return {
-        "model": model,
-        "variants": [
-            {
-                "name": entry.variant.name,
-                **vars(entry.variant),
-                "bytes": (folder / f"{model}.{entry.variant.format}.tflite").stat().st_size,
-                "median_ms": statistics.median(times[entry.variant.name]),
-                "rounds_ms": times[entry.variant.name],
-                "prepare_ms": entry.prepare_ms,
-                "delegated": entry.report and f"{entry.report['delegated']}/{entry.report['total']}",
-                "kernels": sorted({node["kernel"] for node in entry.report["taken"]}) if entry.report else [],
-            }
-            for entry in loaded
-        ],
+        "name": name,
+        **vars(entry.variant),
+        "bytes": path.stat().st_size,
+        "weight_bytes": weight_bytes(path),
+        "median_ms": statistics.median(times[name]),
+        "rounds_ms": times[name],
+        "prepare_ms": statistics.median(load(path, entry.variant, cpu).prepare_ms for _ in range(schedule.loads)),
+        "delegated": report.get("delegated", 0),
+        "nodes": report.get("total"),
+        "kernels": sorted({node["kernel"] for node in report.get("taken", [])}),
+        "memory": report.get("memory"),
+    }
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of the constant weights and biases of a file's linear ops."""
+    model = fb.read(path)
+    tensors = [t for op in fb.ops(model) if op.name in LINEAR for t in op.inputs if t is not None]
+    return sum(len(model.buffers[t.buffer].data) for t in tensors if fb.is_constant(model, t))
+
+
+def about() -> dict[str, Any]:
+    """What a result was measured with: CPU, runtime, commit and date."""
+    from android_bench.device import HostDevice
+
+    info = HostDevice().info()
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "cpu": info.soc,
+        "isa": list(info.isa),
+        "cpus": len(os.sched_getaffinity(0)),
+        "runtime": f"LiteRT {importlib.metadata.version('ai-edge-litert')}",
+        "commit": commit or None,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -179,16 +219,22 @@ def formats(folder: Path, model: str) -> list[str]:
 
 
 def show(result: Mapping[str, Any], say: Callable[[str], None] = print) -> None:
+    """A line for each variant: its time, and its ratios to int8 and to the runtime's own run of the same file."""
     times = {v["name"]: v["rounds_ms"] for v in result["variants"]}
     for v in result["variants"]:
-        int8, stock = times.get(f"i8 x{v['threads']}"), times.get(f"{v['format']} x{v['threads']}")
         line = f"{result['model']:20} {v['name']:24} {v['median_ms']:9.3f} ms"
-        if int8:
+        if int8 := times.get(f"i8 x{v['threads']}"):
             r = ratio(times[v["name"]], int8)
-            line += f"   to int8 {r['median']:6.3f} [{r['q1']:.3f}, {r['q3']:.3f}]"
-        if v["delegate"] and stock:
-            line += f"   to stock {ratio(times[v['name']], stock)['median']:6.3f}   nodes {v['delegated']}"
+            line += f"   of int8 {r['median']:6.3f} [{r['q1']:.3f}, {r['q3']:.3f}]"
+        if v["delegate"]:
+            r = ratio(times[v["name"]], times[Variant(v["format"], False, v["threads"]).name])
+            line += f"   of stock {r['median']:6.3f}   nodes {v['delegated']}/{v['nodes']}"
         say(line)
+
+
+def models(folder: Path) -> list[str]:
+    """Models that a folder holds."""
+    return sorted(path.name.split(".")[0] for path in folder.glob("*.f32.tflite"))
 
 
 def main() -> None:
@@ -199,19 +245,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two rounds of single runs: shows that it works")
     parser.add_argument("--cpu", default="auto", help="highest kernel tier of the delegate")
     parser.add_argument("--as", dest="cpu_class", choices=list(CLASSES), default="native", help="a lesser CPU")
-    parser.add_argument("--hide_library", type=Path, default=_HIDE_LIBRARY, help="what --as needs")
+    parser.add_argument("--hide_library", type=Path, default=HIDE_LIBRARY, help="what --as needs")
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("names", nargs="*", metavar="MODEL", help="all of the folder where none is named")
     args = parser.parse_args()
     hide(args.cpu_class, args.hide_library)
     schedule = QUICK if args.quick else Schedule(rounds=args.rounds)
-    names = args.names or sorted({path.name.split(".")[0] for path in args.models.glob("*.f32.tflite")})
     results = []
-    for name in names:
+    for name in args.names or models(args.models):
         results.append(compare(args.models, name, args.threads, schedule, args.cpu))
         show(results[-1])
     if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+        args.json.write_text(json.dumps({**about(), "class": args.cpu_class, "models": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tfq_pipeline.errors import BadInput
+
+# Where the build puts hide_features.cc.
+HIDE_LIBRARY = Path("build/native/host/delegates/int4/libint4_hide_features.so")
 
 # Feature: leaf, subleaf, output register and bit of CPUID (Intel's manual, volume 2; names of /proc/cpuinfo).
 _AMX: Mapping[str, tuple[int, int, str, int]] = {
@@ -70,6 +73,6 @@ def hide(name: str, library: Path) -> None:
         raise BadInput(f"CPU class '{name}': this CPU or kernel cannot trap CPUID; leave --as out")
 
 
-def present(features: frozenset[str]) -> list[str]:
-    """The classes worth measuring on a CPU with these features: as it is, and each that lacks something it has."""
-    return [name for name, hidden in CLASSES.items() if not hidden or features & hidden.keys()]
+def worth_measuring(features: Collection[str]) -> list[str]:
+    """The classes that differ on a CPU with these features: as it is, and each that lacks something it has."""
+    return [name for name, hidden in CLASSES.items() if not hidden or hidden.keys() & set(features)]
