@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delegates.int4.bench import cpu_class, measures, models
+from delegates.int4.bench import cpu_class, layers, measures, models
 from delegates.int4.bench.compare import QUICK, Loaded, Schedule, Variant, compare, interleave, ratio
 from tfq_pipeline.tflite import flatbuffer as fb
 
@@ -31,20 +31,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _run(path: Path, image: np.ndarray) -> np.ndarray:
+def _invoke(path: Path, values: np.ndarray) -> np.ndarray:
+    interpreter = _interpreter(path)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+    interpreter.invoke()
+    return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+
+
+def _interpreter(path: Path) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
-    source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    return interpreter
+
+
+def _run(path: Path, image: np.ndarray) -> np.ndarray:
+    source, sink = (details[0] for details in _details(path))
     scale, zero_point = source["quantization"]
     if source["dtype"] == np.int8:
         image = np.clip(np.round(image / scale) + zero_point, -128, 127).astype(np.int8)
-    interpreter.set_tensor(source["index"], image)
-    interpreter.invoke()
-    values = interpreter.get_tensor(sink["index"]).astype(np.float32)
+    values = _invoke(path, image).astype(np.float32)
     scale, zero_point = sink["quantization"]
     return values if sink["dtype"] == np.float32 else (values - zero_point) * scale
+
+
+def _details(path: Path) -> tuple[Any, Any]:
+    interpreter = _interpreter(path)
+    return interpreter.get_input_details(), interpreter.get_output_details()
 
 
 def test_formats_of_a_model_compute_nearly_the_same(folder: Path) -> None:
@@ -94,6 +108,30 @@ def test_every_variant_is_measured(folder: Path) -> None:
     int8 = next(v for v in result["variants"] if v["format"] == "i8")
     # The dense layer's bias of zeros is left out of the file.
     assert int8["weight_bytes"] == 8 * 27 + 8 * 9 + 8 * 5 + 4 * (8 + 8)
+
+
+def test_layers_alone_make_up_the_model(folder: Path, tmp_path: Path) -> None:
+    model = fb.read(folder / "small.i8.tflite")
+    values = np.random.default_rng(3).integers(-128, 128, (1, 16, 16, 3)).astype(np.int8)
+    expected = _invoke(folder / "small.i8.tflite", values)
+    for op in fb.ops(model):
+        path = tmp_path / f"{op.index}.tflite"
+        path.write_bytes(layers.alone(model, op))
+        values = _invoke(path, values)
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_equal_layers_are_counted(folder: Path) -> None:
+    found = layers.layers(folder, "small")
+    assert [(layer.name, layer.count) for layer in found] == [
+        ("CONV_2D 1x16x16x3 8x3x3x3 stride 2", 1),
+        ("DEPTHWISE_CONV_2D 1x8x8x8 1x3x3x8", 1),
+        ("MEAN 1x8x8x8", 1),
+        ("FULLY_CONNECTED 1x8 5x8", 1),
+    ]
+    measured = layers.measure(found[0], QUICK)
+    assert measured["kernels"]
+    assert measured["int8_ms"] > 0 < measured["int4_ms"]
 
 
 class _Counter:
