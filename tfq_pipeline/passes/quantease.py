@@ -1,0 +1,58 @@
+"""QuantEase (Behdad 2023, arXiv:2309.01885): cyclic coordinate descent over the integers of a layer.
+
+One input at a time, all outputs take the integer that is best with every other weight as it stands. The layer's
+error never rises, and the sweeps end when nothing changes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def quantease(
+    target: np.ndarray,
+    scale: np.ndarray,
+    a: np.ndarray,
+    qmin: int,
+    qmax: int,
+    start: np.ndarray | None = None,
+    sweeps: int = 20,
+) -> np.ndarray:
+    """Integers q with small (scale q - target) a (scale q - target)'.
+
+    Args:
+        target: real weights, float64 [groups, outputs, values].
+        scale: float64, broadcast to the target.
+        a: second moments of the input, float64 [groups, values, values], positive definite.
+        qmin, qmax: the integers allowed.
+        start: integers to start with, [groups, outputs, values]; those nearest to the target if not given.
+        sweeps: at most so many passes over the values.
+
+    Returns:
+        int8 [groups, outputs, values].
+    """
+    scale = np.broadcast_to(scale, target.shape)
+    q = np.clip(np.rint(target / scale if start is None else start), qmin, qmax)
+    return np.stack([_group(*part, qmin, qmax, sweeps) for part in zip(q, target, scale, a, strict=True)])
+
+
+def _group(
+    q: np.ndarray, target: np.ndarray, scale: np.ndarray, a: np.ndarray, qmin: int, qmax: int, sweeps: int
+) -> np.ndarray:
+    diagonal = np.diag(a)
+    # Half the gradient of the error, kept up to date as integers change.
+    pull = (q * scale - target) @ a
+    order = np.argsort(-diagonal)
+    for _ in range(sweeps):
+        changed = False
+        for k in order:
+            better = np.clip(np.rint(q[:, k] - pull[:, k] / (diagonal[k] * scale[:, k])), qmin, qmax)
+            step = (better - q[:, k]) * scale[:, k]
+            moved = np.flatnonzero(step)
+            if moved.size:
+                q[:, k] = better
+                pull[moved] += step[moved, None] * a[k]
+                changed = True
+        if not changed:
+            break
+    return q.astype(np.int8)
