@@ -21,9 +21,15 @@ from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph
 from tfq_pipeline.lowering.lower import lower, lower_float
 from tfq_pipeline.lowering.verify import verify
+from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
+from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
+from tfq_pipeline.passes.gptq import gptq
+from tfq_pipeline.passes.quantease import quantease
 from tfq_pipeline.passes.quantize import LayerRequest, Request
 from tfq_pipeline.passes.quantize import quantize as plan_layers
+from tfq_pipeline.passes.reconstruct import Technique, reconstruct
+from tfq_pipeline.passes.smooth_quant import smooth_quant
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.inspect import inspect
@@ -61,6 +67,7 @@ class State:
         progress: told pass name, done and total.
         calibration: activation ranges, once known.
         plan: the decision, once made.
+        reference: the graph whose outputs are wanted, where a pass corrected the biases of `graph`.
         data: the .tflite, once lowered.
         report: one entry a pass, for the document.
     """
@@ -73,6 +80,7 @@ class State:
     progress: Progress = _silent
     calibration: Calibration | None = None
     plan: Plan | None = None
+    reference: Graph | None = None
     data: bytes | None = None
     verification: Mapping[str, Any] = field(default_factory=dict)
     report: tuple[Mapping[str, Any], ...] = ()
@@ -135,8 +143,7 @@ def quantize(
     chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
     imported = importers.load(model)
     sources = _sources(imported.input_specs, calibration, data, train)
-    for config in chosen.passes:
-        _check_sources(chosen.name, config.kind, sources)
+    _check_sources(chosen, sources)
     graph = KerasGraph.from_model(imported.model)
     float_data = lower_float(graph.fold_batch_norm())
     about = {
@@ -185,19 +192,20 @@ def _sources(
     return Sources(opened(calibration, "calibration", False) or labelled, labelled, opened(data, "test", True))
 
 
-# What a pass reads: attribute of Sources, the flag that gives it, and what it is for.
-_NEEDS: Mapping[str, tuple[str, str, str]] = {
-    "calibrate": ("calibration", "--calibration", "samples to calibrate with"),
-    "qat": ("train", "--train", "labelled data to train on"),
+# Data that passes need: the flag that gives it, and what it is for.
+_NEEDS: Mapping[str, tuple[str, str]] = {
+    "calibration": ("--calibration", "samples to calibrate with"),
+    "train": ("--train", "labelled data to train on"),
 }
 
 
-def _check_sources(recipe: str, kind: str, sources: Sources) -> None:
-    if kind in _NEEDS:
-        attribute, flag, purpose = _NEEDS[kind]
-        if getattr(sources, attribute) is None:
+def _check_sources(chosen: recipes.Recipe, sources: Sources) -> None:
+    for config in chosen.passes:
+        if config.needs is not None and getattr(sources, config.needs) is None:
+            flag, purpose = _NEEDS[config.needs]
             raise BadInput(
-                f"recipe {recipe}: its pass '{kind}' needs {purpose}; give {flag}, or --data with a built-in data set"
+                f"recipe {chosen.name}: its pass '{config.kind}' needs {purpose}; "
+                f"give {flag}, or --data with a built-in data set"
             )
 
 
@@ -206,15 +214,34 @@ def _fold_batch_norm(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     return replace(state, graph=folded), {"folded": len(state.graph.batch_norms())}
 
 
+def _samples(state: State, count: int) -> Data:
+    assert state.sources.calibration is not None
+    return state.sources.calibration.take(count)
+
+
+def _cross_layer_equalization(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    made = cross_layer_equalization(state.graph, _samples(state, config.samples))
+    return replace(state, graph=made.graph), {"spread": _by_pair(made.spread)}
+
+
+def _smooth_quant(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    made = smooth_quant(state.graph, _samples(state, config.samples), config.alpha)
+    return replace(state, graph=made.graph), {"spread": _by_pair(made.spread)}
+
+
+def _by_pair(spread: Mapping[tuple[str, str], tuple[float, float]]) -> dict[str, list[float]]:
+    """Largest to median range of the channels between two layers, before and after."""
+    return {" to ".join(pair): [round(v, 4) for v in values] for pair, values in spread.items()}
+
+
 def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     assert state.sources.calibration is not None
-    options = {} if config.method == "minmax" or config.decay is None else {"decay": config.decay}
     found = calibrate(
         state.graph,
         state.sources.calibration,
         config.method,
         config.samples,
-        options,
+        config.options,
         lambda done, of: state.progress("calibrate", done, of),
     )
     return replace(state, calibration=found), {
@@ -231,7 +258,9 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     def request(name: str, kind: str, op: str | None) -> LayerRequest:
         weights, activations = recipes.spec_for(config, name, kind, op)
         return LayerRequest(
-            None if weights is None else Request(weights.bits, weights.symmetric, weights.granularity),
+            None
+            if weights is None
+            else Request(weights.bits, weights.symmetric, weights.granularity, range=weights.range),
             None if activations is None else Request(activations.bits, activations.symmetric),
         )
 
@@ -240,6 +269,31 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     for tensor in plan.weights.values():
         bits[str(tensor.bits)] = bits.get(str(tensor.bits), 0) + 1
     return replace(state, plan=plan), {"layers_by_bits": bits}
+
+
+def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    if state.plan is None:
+        raise BadInput(f"recipe: '{config.kind}' works on a plan; put 'quantize' before it")
+    reference = state.reference or state.graph
+    made = reconstruct(
+        reference,
+        state.plan,
+        _samples(state, config.samples),
+        _TECHNIQUES[config.kind](config),
+        state.seed,
+        lambda done, of: state.progress(config.kind, done, of),
+    )
+    errors = {name: [round(v, 6) for v in values] for name, values in made.errors.items()}
+    return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
+
+
+# How integers are chosen, given a pass's options; None leaves them as they are.
+_TECHNIQUES: Mapping[str, Callable[[Any], Technique | None]] = {
+    "bias_correction": lambda config: None,
+    "gptq": lambda config: lambda t, scale, a, low, high, start: gptq(t, scale, a, low, high),
+    "quantease": lambda config: lambda *problem: quantease(*problem, config.sweeps),
+    "adaround": lambda config: lambda t, scale, a, low, high, start: adaround(t, scale, a, low, high, config.steps),
+}
 
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -289,8 +343,11 @@ def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "fold_batch_norm": _fold_batch_norm,
+    "cross_layer_equalization": _cross_layer_equalization,
+    "smooth_quant": _smooth_quant,
     "calibrate": _calibrate,
     "quantize": _quantize,
+    **dict.fromkeys(_TECHNIQUES, _reconstruct),
     "qat": _qat,
     "convert": _convert,
 }

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,9 +23,26 @@ from tfq_pipeline.errors import BadInput
 
 Key = str | int
 
+# How the range of weights is found; the names are those of calibration methods.
+WeightRange = Literal["minmax", "percentile", "entropy", "mse"]
+
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Pass(_Options):
+    """A pass and its options.
+
+    Attributes:
+        kind: its name in recipes.
+        after: passes that have to come before it.
+        needs: the data it reads, "calibration" or "train"; None for a pass that reads none.
+    """
+
+    kind: ClassVar[str]
+    after: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[str | None] = None
 
 
 class WeightSpec(_Options):
@@ -34,7 +51,7 @@ class WeightSpec(_Options):
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     symmetric: Literal[True] = True
     granularity: Literal["tensor", "channel"] = "channel"
-    range: Literal["minmax"] = "minmax"
+    range: WeightRange = "minmax"
 
 
 class ActivationSpec(_Options):
@@ -50,7 +67,7 @@ class WeightOverride(_Options):
     bits: Annotated[int, Field(ge=2, le=8)] | None = None
     symmetric: Literal[True] | None = None
     granularity: Literal["tensor", "channel"] | None = None
-    range: Literal["minmax"] | None = None
+    range: WeightRange | None = None
 
 
 class ActivationOverride(_Options):
@@ -99,30 +116,58 @@ class Rule(_Options):
         return self
 
 
-class FoldBatchNorm(_Options):
+class FoldBatchNorm(_Pass):
     """Folds batch norm into the layer before it (Jacob et al. 2018, section 3.2)."""
 
     kind: ClassVar[str] = "fold_batch_norm"
-    after: ClassVar[tuple[str, ...]] = ()
 
 
-class Calibrate(_Options):
+class CrossLayerEqualization(_Pass):
+    """Gives the channels between two layers like ranges (Nagel 2019, section 4.1)."""
+
+    kind: ClassVar[str] = "cross_layer_equalization"
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    needs: ClassVar[str | None] = "calibration"
+    samples: Annotated[int, Field(ge=1, description="to find the largest activations with")] = 128
+
+
+class SmoothQuant(_Pass):
+    """Moves the outliers of activations into weights (Xiao 2023)."""
+
+    kind: ClassVar[str] = "smooth_quant"
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    needs: ClassVar[str | None] = "calibration"
+    alpha: Annotated[float, Field(ge=0, le=1, description="share of the difficulty that goes into weights")] = 0.5
+    samples: Annotated[int, Field(ge=1)] = 128
+
+
+class Calibrate(_Pass):
     """Finds the ranges of activations on data."""
 
     kind: ClassVar[str] = "calibrate"
-    after: ClassVar[tuple[str, ...]] = ()
-    method: Literal["minmax", "moving_average"] = "minmax"
+    needs: ClassVar[str | None] = "calibration"
+    method: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = "minmax"
     samples: Annotated[int, Field(ge=1)] = 512
     decay: Annotated[float, Field(gt=0, lt=1, description="share of the old range in moving_average")] | None = None
+    percentile: Annotated[float, Field(gt=50, le=100, description="values inside the range")] | None = None
+
+    # The method that each option belongs to.
+    belongs: ClassVar[Mapping[str, str]] = {"decay": "moving_average", "percentile": "percentile"}
 
     @model_validator(mode="after")
-    def _decay_is_used(self) -> Calibrate:
-        if self.decay is not None and self.method != "moving_average":
-            raise ValueError(f"decay belongs to method moving_average, not to {self.method}; leave it out")
+    def _options_are_used(self) -> Calibrate:
+        for option, method in self.belongs.items():
+            if getattr(self, option) is not None and self.method != method:
+                raise ValueError(f"{option} belongs to method {method}, not to {self.method}; leave it out")
         return self
 
+    @property
+    def options(self) -> dict[str, object]:
+        """Keyword arguments of the method's observer."""
+        return {name: value for name in self.belongs if (value := getattr(self, name)) is not None}
 
-class Quantize(_Options):
+
+class Quantize(_Pass):
     """Decides bits, scales and zero points of every tensor."""
 
     kind: ClassVar[str] = "quantize"
@@ -132,11 +177,44 @@ class Quantize(_Options):
     rules: Annotated[tuple[Rule, ...], Field(strict=False, description="later rules win")] = ()
 
 
-class Qat(_Options):
+class _Reconstruction(_Pass):
+    after: ClassVar[tuple[str, ...]] = ("quantize",)
+    needs: ClassVar[str | None] = "calibration"
+    samples: Annotated[int, Field(ge=1)] = 512
+
+
+class BiasCorrection(_Reconstruction):
+    """Puts what quantized weights lose of each channel's mean into the bias (Nagel 2019, section 4.2)."""
+
+    kind: ClassVar[str] = "bias_correction"
+
+
+class Gptq(_Reconstruction):
+    """Chooses integers so that later inputs make up for the error of earlier ones (Frantar 2023)."""
+
+    kind: ClassVar[str] = "gptq"
+
+
+class QuantEase(_Reconstruction):
+    """Improves the integers one input at a time until nothing changes (Behdad 2023)."""
+
+    kind: ClassVar[str] = "quantease"
+    sweeps: Annotated[int, Field(ge=1)] = 20
+
+
+class AdaRound(_Reconstruction):
+    """Learns to round each weight down or up (Nagel 2020)."""
+
+    kind: ClassVar[str] = "adaround"
+    steps: Annotated[int, Field(ge=1)] = 2000
+
+
+class Qat(_Pass):
     """Quantization-aware training of what `quantize` decided, on labelled data."""
 
     kind: ClassVar[str] = "qat"
     after: ClassVar[tuple[str, ...]] = ("quantize",)
+    needs: ClassVar[str | None] = "train"
     epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
@@ -145,7 +223,7 @@ class Qat(_Options):
     samples: Annotated[int, Field(ge=1, description="at most so many samples an epoch")] | None = None
 
 
-class Convert(_Options):
+class Convert(_Pass):
     """Writes the .tflite and verifies it."""
 
     kind: ClassVar[str] = "convert"
@@ -154,8 +232,20 @@ class Convert(_Options):
     outputs: Literal["int8", "float32"] = "int8"
 
 
-PassConfig = FoldBatchNorm | Calibrate | Quantize | Qat | Convert
-PASSES: Mapping[str, type[PassConfig]] = {p.kind: p for p in (FoldBatchNorm, Calibrate, Quantize, Qat, Convert)}
+PassConfig = (
+    FoldBatchNorm
+    | CrossLayerEqualization
+    | SmoothQuant
+    | Calibrate
+    | Quantize
+    | BiasCorrection
+    | Gptq
+    | QuantEase
+    | AdaRound
+    | Qat
+    | Convert
+)
+PASSES: Mapping[str, type[PassConfig]] = {p.kind: p for p in get_args(PassConfig)}
 
 
 class Recipe(_Options):

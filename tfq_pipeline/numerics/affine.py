@@ -129,6 +129,16 @@ def weight_range(w: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarra
     """Smallest and largest value of `w`, float32, per channel of `axis` ([channels]) or of the whole tensor ([1]).
 
     Raises:
+        ValueError: as `channel_rows`.
+    """
+    rows = channel_rows(w, axis)
+    return rows.min(axis=1), rows.max(axis=1)
+
+
+def channel_rows(w: np.ndarray, axis: int | None) -> np.ndarray:
+    """Weights as rows that have a scale each: float32 [channels, values], or [1, values] without an axis.
+
+    Raises:
         ValueError: for an empty tensor, or NaN or infinity in it.
     """
     w = np.asarray(w, np.float32)
@@ -136,8 +146,7 @@ def weight_range(w: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"an empty tensor of shape {w.shape} has no range")
     if not np.isfinite(w).all():
         raise ValueError(f"the tensor has {_count_not_finite(w)} of {w.size} values")
-    rows = w.reshape(1, -1) if axis is None else np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
-    return rows.min(axis=1), rows.max(axis=1)
+    return w.reshape(1, -1) if axis is None else np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
 
 
 def quantize(x: np.ndarray, affine: Affine) -> np.ndarray:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tfq_pipeline.calibration import WEIGHT_RANGES
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Tensor
-from tfq_pipeline.numerics.affine import Affine, from_range, weight_range
+from tfq_pipeline.numerics.affine import Affine, channel_rows, from_range
 from tfq_pipeline.numerics.grouping import to_groups
 from tfq_pipeline.passes.calibrate import Calibration, scale_source
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
@@ -35,6 +36,7 @@ class Request:
         granularity: what one scale covers.
         group_size: input channels that share a scale, for granularity "group".
         decoded: for weights of a layer with float activations, see `TensorPlan`.
+        range: for weights, how the range is found: a name in `calibration.WEIGHT_RANGES`.
     """
 
     bits: int
@@ -42,6 +44,7 @@ class Request:
     granularity: Granularity = "tensor"
     group_size: int | None = None
     decoded: bool = False
+    range: str = "minmax"
 
 
 @dataclass(frozen=True)
@@ -129,19 +132,19 @@ def _groupable(op: LinearOp, spec: Request) -> bool:
 
 
 def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPlan:
-    """Symmetric narrow-range weights with the range of their values, as TFLite's int8 specification has them.
+    """Symmetric narrow-range weights, as TFLite's int8 specification has them.
 
     A channel of nearly dead weights with a large bias gets a scale at which its bias still fits in int32.
 
     Args:
         op: the layer.
-        asked: bits and granularity.
+        asked: bits, granularity and how the range is found.
         source: parameters of the activation it reads, None where that is float.
     """
     axis = {"tensor": None, "channel": op.channel_axis, "group": 0}[asked.granularity]
     try:
         kernel = op.kernel if asked.group_size is None else to_groups(op.kernel, asked.group_size)
-        low, high = weight_range(kernel, axis)
+        low, high = WEIGHT_RANGES[asked.range](channel_rows(kernel, axis), asked.bits)
         affine = from_range(low, high, asked.bits, symmetric=True, narrow=True, axis=axis)
     except ValueError as error:
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error

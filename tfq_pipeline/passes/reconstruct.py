@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -18,8 +19,26 @@ from tfq_pipeline.passes.moments import Moments, moments
 from tfq_pipeline.passes.patches import WITH_PATCHES, kernel_of, weight_rows
 from tfq_pipeline.plan import Plan, TensorPlan
 
-# Integers, given target [groups, outputs, values], scale, A, qmin, qmax; see `gptq`.
-Technique = Callable[[np.ndarray, np.ndarray, np.ndarray, int, int], np.ndarray]
+
+class Technique(Protocol):
+    """Chooses the integers of a layer."""
+
+    def __call__(
+        self, target: np.ndarray, scale: np.ndarray, a: np.ndarray, qmin: int, qmax: int, start: np.ndarray
+    ) -> np.ndarray:
+        """Integers q with small (scale q - target) a (scale q - target)'.
+
+        Args:
+            target: real weights, float64 [groups, outputs, values].
+            scale: float64, the shape of the target.
+            a: second moments of the input, float64 [groups, values, values], positive definite.
+            qmin, qmax: the integers allowed.
+            start: the plan's integers so far, [groups, outputs, values].
+
+        Returns:
+            int8 [groups, outputs, values].
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +46,10 @@ class Reconstruction:
     """What came of it.
 
     Attributes:
-        graph: with corrected biases.
+        graph: the reference with corrected biases.
         plan: with the integers chosen.
-        errors: by layer, mean squared error of the output over the mean square of what it should be, with integers
-            nearest to the weights and with those chosen.
+        errors: by layer, mean squared error of the output over the mean square of what it should be, with the
+            integers it had before and with those chosen.
     """
 
     graph: Graph
@@ -39,41 +58,42 @@ class Reconstruction:
 
 
 def reconstruct(
-    graph: Graph,
+    reference: Graph,
     plan: Plan,
     data: Data,
-    technique: Technique,
+    technique: Technique | None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Reconstruction:
-    """Chooses the integers of every quantized layer that patches can be made for.
+    """Chooses the integers and corrects the bias of every quantized layer that patches can be made for.
 
     Args:
-        graph: folded, with the weights that the plan was made for.
+        reference: folded, with the weights that the plan was made for and biases that nothing corrected yet.
         plan: with scales for the weights.
         data: samples.
-        technique: chooses integers; see `Technique`.
+        technique: chooses integers; None keeps the plan's, and only biases are corrected.
         seed: of the choice of patches.
         progress: told the layers done and the total.
     """
     rng = np.random.default_rng(seed)
-    ops = [op for op in graph.linear_ops() if not plan.weights[op.name].is_float]
-    after = graph
+    ops = [op for op in reference.linear_ops() if not plan.weights[op.name].is_float]
+    after = reference
     chosen: dict[str, TensorPlan] = {}
     biases: dict[str, Weights] = {}
     errors: dict[str, tuple[float, float]] = {}
     for done, op in enumerate(ops, 1):
         planned, bias = plan.weights[op.name], op.bias
         if op.op in WITH_PATCHES:
-            found = moments([op], graph, after, data, rng)[op.name]
+            found = moments([op], reference, after, data, rng)[op.name]
             before = _error(op, planned, found)
-            planned = chosen[op.name] = replace(planned, values=_integers(op, planned, found, technique))
+            if technique is not None:
+                planned = chosen[op.name] = replace(planned, values=_integers(op, planned, found, technique))
             errors[op.name] = (before, _error(op, planned, found))
             bias = corrected_bias(op, planned.represented(op.kernel), found)
             biases[op.name] = Weights(op.kernel, bias)
         after = after.with_weights({op.name: Weights(planned.represented(op.kernel), bias)})
         progress(done, len(ops))
-    return Reconstruction(graph.with_weights(biases), plan.with_weights(chosen), errors)
+    return Reconstruction(reference.with_weights(biases), plan.with_weights(chosen), errors)
 
 
 def corrected_bias(op: LinearOp, kernel: np.ndarray, found: Moments) -> np.ndarray:
@@ -98,8 +118,9 @@ def _integers(op: LinearOp, planned: TensorPlan, found: Moments, technique: Tech
     # The plan's own rules say which scale belongs to which weight: one step of each is what it decodes 1 to.
     ones = replace(planned, values=np.ones(op.kernel.shape, np.int8))
     scale = weight_rows(op, ones.represented(op.kernel), found.channels).astype(np.float64)
-    rows = technique(found.target(op), scale, found.damped(), planned.affine.qmin, planned.affine.qmax)
-    return kernel_of(op, rows)
+    start = weight_rows(op, planned.integers(op.kernel), found.channels)
+    qmin, qmax = planned.affine.qmin, planned.affine.qmax
+    return kernel_of(op, technique(found.target(op), scale, found.damped(), qmin, qmax, start))
 
 
 def _error(op: LinearOp, planned: TensorPlan, found: Moments) -> float:
