@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tfq_pipeline import importers, readers
@@ -291,7 +292,7 @@ def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 _TECHNIQUES: Mapping[str, Callable[[Any], Technique | None]] = {
     "bias_correction": lambda config: None,
     "gptq": lambda config: lambda t, scale, a, low, high, start: gptq(t, scale, a, low, high),
-    "quantease": lambda config: lambda *problem: quantease(*problem, config.sweeps),
+    "quantease": lambda config: partial(quantease, sweeps=config.sweeps),
     "adaround": lambda config: lambda t, scale, a, low, high, start: adaround(t, scale, a, low, high, config.steps),
 }
 

@@ -8,7 +8,7 @@ has nothing left to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.functional import LayerSpec
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
+from tfq_pipeline.graph.protocol import Weights
 from tfq_pipeline.numerics.affine import float_range
-from tfq_pipeline.plan import Plan, TensorPlan
+from tfq_pipeline.plan import FLOAT, Plan, TensorPlan
 
 _keras = tfmot.quantization.keras
 
@@ -179,10 +180,16 @@ def _activation(tensor: TensorPlan | None, momentum: float) -> ActivationRange |
 
 def fake_quantized(graph: KerasGraph, plan: Plan) -> Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]:
     """The fake-quantized model as a function of one batch; outputs that TFLite fixes the scale of are given before
-    that operator."""
+    that operator.
+
+    Weights are those that the plan's integers stand for, whatever way they were chosen.
+    """
     import tensorflow as tf
 
-    model = annotate(graph.before_fixed_outputs(), plan)
+    held = graph.with_weights(
+        {op.name: Weights(plan.weights[op.name].represented(op.kernel), op.bias) for op in graph.linear_ops()}
+    )
+    model = annotate(held.before_fixed_outputs(), replace(plan, weights=dict.fromkeys(plan.weights, FLOAT)))
     run = tf.function(
         lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False
     )
