@@ -15,7 +15,7 @@ from android_bench.device import Device, HostDevice
 from android_bench.emulator import DEFAULT_CPU, Emulator
 from android_bench.experiment import Delegate, Experiment, Settings
 from android_bench.session import open_session
-from tfq_pipeline.errors import DeviceFailed
+from tfq_pipeline.errors import BadInput, DeviceFailed
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,8 +45,9 @@ def open_device(name: str, cpu: str = DEFAULT_CPU, adb_port: int = adb.DEFAULT_P
 def benchmark(
     models: Sequence[str | Path] | str | Path,
     device: str = "host",
-    delegate: str | None = None,
+    delegate: str | Sequence[str | None] | None = None,
     *,
+    rounds: int = 1,
     delegate_options: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     runtime: str = "litert",
@@ -60,7 +61,9 @@ def benchmark(
     Args:
         models: one .tflite file or several.
         device: ``host``, ``emulator``, a serial, or ``all`` for every device that adb lists.
-        delegate: ``int4``, the path of an external delegate's library for that device, or None for the runtime alone.
+        delegate: ``int4``, the path of an external delegate's library for that device, or None for the runtime alone;
+            several to measure each model with each.
+        rounds: turns that all of these take, on each device; after more than one, results are compared with the first.
         delegate_options: keys and values for the delegate.
         settings: threads, runs and the like.
         runtime: ``litert``, or ``tflite`` with `runtime_library`.
@@ -69,27 +72,30 @@ def benchmark(
         adb_port: port of the adb server.
 
     Returns:
-        The `benchmark` document: an object for each model on each device.
+        The `benchmark` document: an object for each model and delegate on each device.
 
     Raises:
         BadInput: a model, option or device that there is not.
         DeviceFailed: the device or the runtime fails, or the delegate takes nothing.
     """
+    if rounds < 1:
+        raise BadInput(f"rounds={rounds}: the least is 1")
     plan = [
         Experiment(
             Path(model),
-            Delegate(delegate, dict(delegate_options or {})) if delegate else None,
+            Delegate(name, dict(delegate_options or {})) if name else None,
             settings or Settings(),
             runtime,
             Path(runtime_library) if runtime_library else None,
             allow_undelegated,
         )
         for model in ([models] if isinstance(models, str | Path) else models)
+        for name in ([delegate] if delegate is None or isinstance(delegate, str) else delegate)
     ]
     results = []
     for name in _names(device, adb_port):
         with open_device(name, cpu, adb_port) as opened, open_session(opened) as session:
-            results += [session.benchmark(experiment) for experiment in plan]
+            results += session.interleave(plan, rounds)
     return results
 
 

@@ -14,6 +14,15 @@ def percentile(ordered: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
+def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles of the quotients of two variants' times, one of each a round.
+
+    What slows a machine down slows down all that takes turns on it, and so cancels within a round.
+    """
+    quotients = sorted(a / b for a, b in zip(over, under, strict=True))
+    return {"median": percentile(quotients, 50), "q1": percentile(quotients, 25), "q3": percentile(quotients, 75)}
+
+
 def summarize(runs_ns: Sequence[int], first_ns: int, init_ns: int) -> dict[str, float]:
     """The ``latency_ms`` object of a result, in milliseconds.
 

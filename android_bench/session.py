@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import shlex
 import statistics
 import tempfile
@@ -43,13 +44,34 @@ class Session:
             BadInput: the model or an option is refused.
             DeviceFailed: the device or the runtime fails, or the delegate takes nothing.
         """
+        return self.interleave([experiment], rounds=1)[0]
+
+    def interleave(self, experiments: Sequence[Experiment], rounds: int) -> list[dict[str, Any]]:
+        """Measures experiments that take turns, each once a round, in a new order every round.
+
+        Returns:
+            The `benchmark` object of each, over the runs of all rounds. After more than one round `of_first` compares
+            it with the first: median and quartiles over rounds of the quotient of their medians.
+
+        Raises:
+            BadInput, DeviceFailed: as `benchmark`.
+        """
         before = self.info
-        said = self._run(experiment, experiment.settings.flags())
-        nodes = _nodes(said, experiment)
-        # Apart from the measured runs: profiling costs more than a small op does.
-        ops = self._profile(experiment) if experiment.settings.profile else []
-        after = self.device.info()
-        return _result(experiment, said, nodes, ops, before, after)
+        said: list[list[dict[str, Any]]] = [[] for _ in experiments]
+        nodes: list[dict[str, Any]] = [{} for _ in experiments]
+        order = random.Random(experiments[0].settings.seed)
+        for _ in range(rounds):
+            for i in order.sample(range(len(experiments)), len(experiments)):
+                said[i].append(self._run(experiments[i], experiments[i].settings.flags()))
+                nodes[i] = _nodes(said[i][-1], experiments[i])
+        medians = [[statistics.median(turn["runs_ns"]) for turn in turns] for turns in said]
+        results = []
+        for i, experiment in enumerate(experiments):
+            # Apart from the measured runs: profiling costs more than a small op does.
+            ops = self._profile(experiment) if experiment.settings.profile else []
+            result = _result(experiment, said[i], nodes[i], ops, before, self.device.info())
+            results.append({**result, "of_first": latency.ratio(medians[i], medians[0]) if rounds > 1 else None})
+        return results
 
     def outputs(self, experiment: Experiment, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs samples through the model.
@@ -276,14 +298,15 @@ def _delegate_op(node: Mapping[str, Any], warmup: int) -> dict[str, Any]:
 
 def _result(
     experiment: Experiment,
-    said: Mapping[str, Any],
+    turns: Sequence[Mapping[str, Any]],
     nodes: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
     before: DeviceInfo,
     after: DeviceInfo,
 ) -> dict[str, Any]:
-    settings = experiment.settings
+    settings, said = experiment.settings, turns[0]
     first = (said["warmup_ns"] or said["runs_ns"])[0]
+    runs = [ns for turn in turns for ns in turn["runs_ns"]]
     memory = said["memory"]
     return {
         "model": str(experiment.model),
@@ -297,10 +320,11 @@ def _result(
         "delegate_options": dict(experiment.delegate.options) if experiment.delegate else {},
         "xnnpack": settings.use_xnnpack,
         "threads": settings.threads,
-        "num_runs": len(said["runs_ns"]),
-        "warmup_runs": len(said["warmup_ns"]),
+        "rounds": len(turns),
+        "num_runs": len(runs),
+        "warmup_runs": sum(len(turn["warmup_ns"]) for turn in turns),
         "seed": settings.seed,
-        "latency_ms": latency.summarize(said["runs_ns"], first, said["init_ns"]),
+        "latency_ms": latency.summarize(runs, first, said["init_ns"]),
         "memory": {
             "peak_mb": memory["peak_kb"] / 1024,
             "init_footprint_kb": memory["init_footprint_kb"],

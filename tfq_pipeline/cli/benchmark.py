@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -18,7 +20,10 @@ USAGE = "MODEL.tflite [...] --device host|emulator|SERIAL|all [--delegate int4]"
 def define(values: flags.FlagValues) -> None:
     """Names and meanings of run options are benchmark_model's."""
     flags.DEFINE_string("device", "host", "host, emulator, a serial that adb lists, or all.", flag_values=values)
-    flags.DEFINE_string("delegate", None, "int4, or the library of an external delegate.", flag_values=values)
+    flags.DEFINE_list(
+        "delegate", None, "int4, the library of an external delegate, or none; several: int4,none.", flag_values=values
+    )
+    flags.DEFINE_integer("rounds", 1, "Turns taken by all, then compared.", lower_bound=1, flag_values=values)
     flags.DEFINE_string("external_delegate_options", "", "'key:value;key:value' for the delegate.", flag_values=values)
     flags.DEFINE_bool("allow_undelegated", False, "A delegate that takes no node is no error.", flag_values=values)
     flags.DEFINE_enum("runtime", "litert", ["litert", "tflite"], "Runtime on the device.", flag_values=values)
@@ -57,7 +62,8 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
     return tfq.benchmark(
         list(args),
         values.device,
-        values.delegate,
+        [None if name == "none" else name for name in values.delegate or ["none"]],
+        rounds=values.rounds,
         delegate_options=delegate_options(values.external_delegate_options),
         settings=settings,
         runtime=values.runtime,
@@ -68,24 +74,28 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
 
 
 def show(document: Any, terminal: Terminal) -> None:
-    rows = table("model", "device", "runtime", "delegate", "median ms", "p95", "stddev", "peak MB", "nodes", left=4)
+    compared = any(entry["of_first"] for entry in document)
+    figures = ("median ms", "p95", "stddev", *(["of first (quartiles)"] if compared else []), "peak MB", "nodes")
+    rows = table("model", "device", "runtime", "delegate", *figures, left=4)
     for entry in document:
-        latency, nodes = entry["latency_ms"], entry["nodes"]
+        latency, nodes, ratio = entry["latency_ms"], entry["nodes"], entry["of_first"]
         peak = entry["memory"].get("peak_mb")
         rows.add_row(
-            entry["model"],
+            Path(entry["model"]).name,
             device_label(entry),
             f"{entry['runtime']} x{entry['threads']}",
             entry["delegate"] or "none",
             *(f"{latency[key]:.3f}" for key in ("median", "p95", "stddev")),
+            *([f"{ratio['median']:.3f} ({ratio['q1']:.3f} to {ratio['q3']:.3f})"] if compared else []),
             "" if peak is None else f"{peak:.1f}",
             "" if nodes["delegated"] is None else f"{nodes['delegated']}/{nodes['total']}",
         )
     console = terminal.console()
     console.print(rows)
     for entry in document:
-        for left in entry["nodes"]["declined"]:
-            console.print(f"{entry['model']}: left to the runtime: {left['op']}: {left['reason']}", soft_wrap=True)
+        declined = Counter(f"{left['op']}: {left['reason']}" for left in entry["nodes"]["declined"])
+        for reason, count in declined.items():
+            console.print(f"{entry['model']}: left to the runtime: {count} x {reason}", soft_wrap=True)
     for entry in document:
         if entry["ops"]:
             console.print(op_table(entry))

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from android_bench.latency import ratio
 from delegates.int4.bench.cpu_class import CLASSES, HIDE_LIBRARY, hide
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.operators import LINEAR
@@ -137,15 +138,6 @@ def interleave(loaded: Sequence[Loaded], schedule: Schedule, seed: int = 0) -> d
             with _cpus(entry.variant.threads, allowed):
                 times[entry.variant.name].append(entry.turn(schedule))
     return times
-
-
-def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles over rounds of the quotient of two variants' times."""
-    quotients = [a / b for a, b in zip(over, under, strict=True)]
-    if len(quotients) < 2:
-        return dict.fromkeys(("median", "q1", "q3"), quotients[0])
-    q1, median, q3 = statistics.quantiles(quotients, n=4, method="inclusive")
-    return {"median": median, "q1": q1, "q3": q3}
 
 
 def compare(

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from delegates.int4.bench.compare import Loaded, Schedule, Variant, interleave, load, ratio
+from android_bench.latency import ratio
+from delegates.int4.bench.compare import Loaded, Schedule, Variant, interleave, load
 from delegates.int4.bench.cpu_class import CLASSES, HIDE_LIBRARY, hide
 from tfq_pipeline.tflite import flatbuffer as fb
 

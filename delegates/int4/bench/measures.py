@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delegates.int4.bench.compare import Variant, ratio
+from android_bench.latency import ratio
+from delegates.int4.bench.compare import Variant
 from delegates.int4.bench.cpu_class import CLASSES
 
 KERNELS = "kernels.json"

@@ -124,6 +124,31 @@ def test_delegate_that_takes_nothing_is_an_error_unless_allowed(model: Path) -> 
     assert result["nodes"]["delegated"] == 0
 
 
+class SlowingDevice(FakeDevice):
+    """Takes a second longer for each run than for the one before; with a delegate it takes half as long."""
+
+    def shell(self, command: Sequence[str], timeout: float = 60.0, doing: str | None = None) -> Completed:
+        if command[0] != "sha256sum":
+            delegated = any("external_delegate_path" in flag for flag in command)
+            ns = (len(self.commands) + 1) * 10**9 // (2 if delegated else 1)
+            self.answer = says(runs_ns=[ns, ns, ns], delegate=TAKEN if delegated else None)
+        return super().shell(command, timeout, doing)
+
+
+def test_experiments_take_turns_and_are_compared_within_rounds(model: Path) -> None:
+    device = SlowingDevice(says())
+    with open_session(device) as session:
+        alone, delegated = session.interleave([Experiment(model), Experiment(model, Delegate("int4"))], rounds=20)
+    turns = ["--external_delegate_path=/w/delegate" in command for command in device.commands]
+    pairs = [tuple(turns[i : i + 2]) for i in range(0, 40, 2)]
+    assert set(pairs) == {(True, False), (False, True)}
+    assert (alone["rounds"], alone["num_runs"], alone["warmup_runs"]) == (20, 60, 20)
+    assert alone["of_first"] == {"median": 1.0, "q1": 1.0, "q3": 1.0}
+    assert delegated["of_first"]["median"] == pytest.approx(0.5, rel=0.1)
+    assert delegated["nodes"] == TAKEN
+    assert run(FakeDevice(says()), Experiment(model))["of_first"] is None
+
+
 def test_file_that_arrives_damaged(model: Path) -> None:
     with pytest.raises(DeviceFailed, match="is not what it was sent as"):
         run(FakeDevice(says(), damaged=True), Experiment(model))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from delegates.int4.bench import cpu_class, layers, measures, models
-from delegates.int4.bench.compare import QUICK, Loaded, Schedule, Variant, compare, interleave, ratio
+from delegates.int4.bench.compare import QUICK, Loaded, Schedule, Variant, compare, interleave
 from tfq_pipeline.tflite import flatbuffer as fb
 
 
@@ -156,12 +156,6 @@ def test_variants_take_turns_in_changing_order() -> None:
     assert all(sorted(r) == ["a x1", "b x1", "c x1"] for r in rounds)
     assert len({tuple(r) for r in rounds}) > 1
     assert {name: len(entries) for name, entries in times.items()} == {"a x1": 8, "b x1": 8, "c x1": 8}
-
-
-def test_ratio_is_taken_within_rounds() -> None:
-    # Three rounds on a machine that slows down: each round's quotient is 2, that of the medians is not defined by them.
-    assert ratio([2.0, 20.0, 200.0], [1.0, 10.0, 100.0]) == {"median": 2.0, "q1": 2.0, "q3": 2.0}
-    assert ratio([1.0, 2.0, 3.0, 4.0, 5.0], [1.0] * 5) == {"median": 3.0, "q1": 2.0, "q3": 4.0}
 
 
 def _variant(kind: str, delegate: bool, threads: int, ms: float, **more: Any) -> dict[str, Any]:
