@@ -1,5 +1,7 @@
 #include "delegates/int4/kernels/registry.h"
 
+#include <algorithm>
+
 #include "delegates/int4/kernels/variants.h"
 
 namespace tfq::int4 {
@@ -26,15 +28,37 @@ constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
     &dwconv_qs8_qs8cw_1c1_reference,
 };
 
+constexpr const DynamicGemmKernel* kDynamicGemmKernels[] = {
+#if defined(__x86_64__)
+    &gemm_qd8_qs4cw_4x16c4_avx2,     &gemm_qd8_qs4b_4x16c4_avx2,
+#endif
+    &gemm_qd8_qs4cw_4x1c1_reference, &gemm_qd8_qs8cw_4x1c1_reference, &gemm_qd8_qs4b_4x1c1_reference,
+};
+
+constexpr const FloatGemmKernel* kFloatGemmKernels[] = {
+    &gemm_f32_qs4cw_4x1c1_reference,
+    &gemm_f32_qs8cw_4x1c1_reference,
+    &gemm_f32_qs4b_4x1c1_reference,
+};
+
+constexpr const QuantizeKernel* kQuantizeKernels[] = {
+#if defined(__x86_64__)
+    &quantize_f32_qd8_avx2,
+#endif
+    &quantize_f32_qd8_reference,
+};
+
 template <typename Kernel, size_t size>
 constexpr KernelTable<Kernel> Table(const Kernel* const (&kernels)[size]) {
   return {kernels, size};
 }
 
+bool Allowed(CpuTier tier, CpuTier cap) { return tier <= cap && CpuRuns(tier); }
+
 template <typename Kernel>
 const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const WeightFormat& weights) {
   for (const Kernel* kernel : kernels) {
-    if (kernel->weights == weights && kernel->tier <= cap && CpuRuns(kernel->tier)) return kernel;
+    if (kernel->weights == weights && Allowed(kernel->tier, cap)) return kernel;
   }
   return nullptr;  // not reached: the table has a reference for each format
 }
@@ -49,6 +73,25 @@ const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights) { return 
 
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights) {
   return Choose(DepthwiseKernels(), cap, weights);
+}
+
+KernelTable<DynamicGemmKernel> DynamicGemmKernels() { return Table(kDynamicGemmKernels); }
+
+KernelTable<FloatGemmKernel> FloatGemmKernels() { return Table(kFloatGemmKernels); }
+
+KernelTable<QuantizeKernel> QuantizeKernels() { return Table(kQuantizeKernels); }
+
+const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights) {
+  return Choose(DynamicGemmKernels(), cap, weights);
+}
+
+const FloatGemmKernel* ChooseFloatGemm(CpuTier cap, const WeightFormat& weights) {
+  return Choose(FloatGemmKernels(), cap, weights);
+}
+
+const QuantizeKernel* ChooseQuantize(CpuTier cap) {
+  return *std::find_if(QuantizeKernels().begin(), QuantizeKernels().end(),
+                       [&](const QuantizeKernel* kernel) { return Allowed(kernel->tier, cap); });
 }
 
 }  // namespace tfq::int4

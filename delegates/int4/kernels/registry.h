@@ -34,15 +34,19 @@ struct OutputStage {
   Rounding rounding = Rounding::kDoubleUpward;
 };
 
-// How wide weights are. They are symmetric, with a scale for each output channel; a file that has one scale for all
-// repeats it.
+// How weights are quantized: symmetric, with a scale for each output channel (a file that has one scale for all repeats
+// it), or one for each block of consecutive inputs of an output channel.
 struct WeightFormat {
   int32_t bits;  // 4 or 8
+  bool blocks = false;
 };
-constexpr bool operator==(const WeightFormat& a, const WeightFormat& b) { return a.bits == b.bits; }
+constexpr bool operator==(const WeightFormat& a, const WeightFormat& b) {
+  return a.bits == b.bits && a.blocks == b.blocks;
+}
 
-constexpr WeightFormat kQs4cw = {4};
-constexpr WeightFormat kQs8cw = {8};
+constexpr WeightFormat kQs4cw = {4, false};
+constexpr WeightFormat kQs8cw = {8, false};
+constexpr WeightFormat kQs4b = {4, true};
 
 // Values of a tensor as they lie in the file: int8, or int4 two a byte, low nibble first.
 struct WeightValues {
@@ -59,27 +63,62 @@ struct WeightSource {
   int32_t input_zero_point;
 };
 
-// C[m][n] = stage(sum over taps and channels of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] +
-// bias[n]). taps is kernel height x width for an indirect convolution, 1 for a 1x1 convolution, a dense layer or a
-// gathered patch.
+// Weights of one matrix whose scales stay floating point, row-major [n][channels] or [n][taps][channels].
+struct ScaledWeights {
+  WeightValues values;
+  const float* bias;            // [n], or nullptr
+  const float* scale;           // [n]: of formats with a scale for each output channel
+  const uint16_t* block_scale;  // [n][channels / block], IEEE half precision: of formats with blocks
+};
+
+// How one row was quantized: real = scale * (q - zero_point).
+struct RowQuantization {
+  float scale;
+  int32_t zero_point;
+};
+
+// What follows the sums of floating-point outputs: the range of the fused activation.
+struct FloatStage {
+  float min;
+  float max;
+};
+
+// The same where rows were quantized just before the product. Both arrays belong to the rows of the tile.
+struct DynamicStage {
+  float min;
+  float max;
+  const RowQuantization* rows;  // [m]
+  const int32_t* block_sums;    // [m][channels / block], sums of each row's values in each block; formats with blocks
+};
+
+// Sums over taps and channels. taps is kernel height x width for an indirect convolution, 1 for a 1x1 convolution, a
+// dense layer or a gathered patch.
 struct GemmShape {
   int32_t n;
   int32_t taps;
   int32_t channels;
+  int32_t block = 0;  // inputs that share a scale, a multiple of 32 that divides the channels; taps is 1 then. 0: all
 };
 
-struct GemmTile {
-  int32_t m;                  // rows in this tile, 1..mr
-  int32_t n_begin;            // first output channel, a multiple of nr
-  int32_t n_end;              // one past the last output channel
-  const int8_t* const* rows;  // [taps][mr]: row of `channels` int8 each; rows at or past m repeat a valid row
-  const void* packed;         // what pack() wrote
-  int8_t* out;                // element (0, n_begin); row stride out_stride
-  ptrdiff_t out_stride;
-  OutputStage stage;
-};
+// A family of matrix kernels: one calling convention, for any format of weights.
+template <typename InType, typename OutType, typename StageType, typename WeightsType>
+struct GemmFamily {
+  using In = InType;
+  using Out = OutType;
+  using Stage = StageType;
+  using Weights = WeightsType;
 
-struct GemmKernel {
+  struct Tile {
+    int32_t m;              // rows in this tile, 1..mr
+    int32_t n_begin;        // first output channel, a multiple of nr
+    int32_t n_end;          // one past the last output channel
+    const In* const* rows;  // [taps][mr]: row of `channels` values each; rows at or past m repeat a valid row
+    const void* packed;     // what pack() wrote
+    Out* out;               // element (0, n_begin); row stride out_stride, in elements
+    ptrdiff_t out_stride;
+    Stage stage;
+  };
+
   const char* name;
   CpuTier tier;
   WeightFormat weights;
@@ -87,9 +126,22 @@ struct GemmKernel {
   int32_t nr;
   int32_t kr;  // channels are consumed in groups of kr; a ragged tail is handled inside
   size_t (*packed_bytes)(const GemmShape&);
-  void (*pack)(const GemmShape&, const WeightSource&, void* packed);
-  void (*run)(const GemmShape&, const GemmTile&);
+  void (*pack)(const GemmShape&, const Weights&, void* packed);
+  void (*run)(const GemmShape&, const Tile&);
 };
+
+// qs8: C[m][n] = stage(sum of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] + bias[n]).
+using GemmKernel = GemmFamily<int8_t, int8_t, OutputStage, WeightSource>;
+using GemmTile = GemmKernel::Tile;
+
+// qd8: C[m][n] = clamp(sum of row.scale * (A[m][tap][channel] - row.zero_point) * scale * W[n][tap][channel] +
+// bias[n]).
+using DynamicGemmKernel = GemmFamily<int8_t, float, DynamicStage, ScaledWeights>;
+using DynamicGemmTile = DynamicGemmKernel::Tile;
+
+// f32: C[m][n] = clamp(sum of A[m][tap][channel] * scale * W[n][tap][channel] + bias[n]).
+using FloatGemmKernel = GemmFamily<float, float, FloatStage, ScaledWeights>;
+using FloatGemmTile = FloatGemmKernel::Tile;
 
 // Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] +
 // bias[c]). WeightSource::values is [taps][channels] here, the layout of the file.
@@ -116,6 +168,15 @@ struct DepthwiseKernel {
   void (*run)(const DepthwiseShape&, const DepthwiseTile&);
 };
 
+// Quantizes one row to int8 over its whole range, zero included (docs/delegate-kernels.md has the arithmetic). With a
+// block, a multiple of 32 that divides the count, also writes the sum of each block's values.
+struct QuantizeKernel {
+  const char* name;
+  CpuTier tier;
+  void (*run)(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
+              RowQuantization* quantization);
+};
+
 template <typename Kernel>
 struct KernelTable {
   const Kernel* const* begin_;
@@ -128,11 +189,17 @@ struct KernelTable {
 // Every kernel compiled for this architecture, best tier first; tests and benches enumerate these.
 KernelTable<GemmKernel> GemmKernels();
 KernelTable<DepthwiseKernel> DepthwiseKernels();
+KernelTable<DynamicGemmKernel> DynamicGemmKernels();
+KernelTable<FloatGemmKernel> FloatGemmKernels();
+KernelTable<QuantizeKernel> QuantizeKernels();
 
 // The best kernel for weights of this format that the CPU runs and that the cap allows. Never null: the reference
 // serves everywhere.
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights);
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
+const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights);
+const FloatGemmKernel* ChooseFloatGemm(CpuTier cap, const WeightFormat& weights);
+const QuantizeKernel* ChooseQuantize(CpuTier cap);
 
 }  // namespace tfq::int4
 

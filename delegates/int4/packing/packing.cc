@@ -1,6 +1,23 @@
 #include "delegates/int4/packing/packing.h"
 
+#include <cmath>
+#include <cstring>
+
 namespace tfq::int4 {
+
+float HalfToFloat(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 31u;
+  const uint32_t mantissa = half & 1023u;
+  if (exponent == 0) {
+    const float value = std::ldexp(static_cast<float>(mantissa), -24);
+    return sign == 0 ? value : -value;
+  }
+  const uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | mantissa << 13;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
 
 int32_t SumOfWeights(const WeightValues& values, size_t begin, size_t count, size_t stride) {
   int32_t sum = 0;
@@ -36,6 +53,31 @@ void WriteChannelSection(const WeightSource& source, int32_t n_begin, int32_t n_
     section[i] = static_cast<int32_t>(bias - constant);  // wraps as the 32-bit sum does
     section[block + i] = used ? source.multiplier[n] : 0;
     section[2 * block + i] = used ? source.shift[n] : 0;
+  }
+}
+
+void WriteScaledSection(const ScaledWeights& source, const GemmShape& shape, int32_t n_begin, int32_t block,
+                        void* section) {
+  float* floats = static_cast<float*>(section);
+  const size_t depth = static_cast<size_t>(shape.taps) * static_cast<size_t>(shape.channels);
+  for (int32_t i = 0; i < block; ++i) {
+    const int32_t n = n_begin + i;
+    const bool used = n < shape.n;
+    const size_t first = static_cast<size_t>(used ? n : 0) * depth;
+    floats[i] = used && source.bias != nullptr ? source.bias[n] : 0.0f;
+    floats[2 * block + i] = used && shape.block == 0 ? source.scale[n] : 0.0f;
+    if (shape.block == 0) {
+      const int32_t sum = used ? SumOfWeights(source.values, first, depth, 1) : 0;
+      std::memcpy(floats + block + i, &sum, sizeof(sum));
+      continue;
+    }
+    double sum = 0;
+    for (size_t b = 0; used && b < BlocksOf(shape); ++b) {
+      const size_t size = static_cast<size_t>(shape.block);
+      sum += static_cast<double>(ScaleAt(source, shape, static_cast<size_t>(n), b)) *
+             SumOfWeights(source.values, first + b * size, size, 1);
+    }
+    floats[block + i] = static_cast<float>(sum);
   }
 }
 

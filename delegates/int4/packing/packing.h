@@ -28,6 +28,17 @@ static constexpr size_t ValueBytes(size_t count, int32_t bits) { return bits == 
 
 static constexpr size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+// A number of IEEE half precision.
+float HalfToFloat(uint16_t half);
+
+// Blocks of a row: 1 where a scale serves a whole output channel.
+static inline size_t BlocksOf(const GemmShape& shape) { return shape.block == 0 ? 1 : shape.channels / shape.block; }
+
+// Scale of output channel `n` in block `block` of its inputs.
+static inline float ScaleAt(const ScaledWeights& source, const GemmShape& shape, size_t n, size_t block) {
+  return shape.block == 0 ? source.scale[n] : HalfToFloat(source.block_scale[n * BlocksOf(shape) + block]);
+}
+
 // Sum of `count` weights that start at `begin` and stand `stride` apart.
 int32_t SumOfWeights(const WeightValues& values, size_t begin, size_t count, size_t stride);
 
@@ -39,6 +50,25 @@ void WriteChannelSection(const WeightSource& source, int32_t n_begin, int32_t n_
 
 // Bytes of one block's channel section.
 static constexpr size_t ChannelSectionBytes(int32_t block) { return 3 * sizeof(int32_t) * static_cast<size_t>(block); }
+
+// The section of weights with floating-point scales: what the end of a sum needs of each channel of a block of them.
+struct ScaledSection {
+  const float* bias;
+  const int32_t* weight_sum;       // sum of the channel's weights; one scale for each channel
+  const float* scaled_weight_sum;  // in the same place: sum of the channel's dequantized weights; formats with blocks
+  const float* scale;              // 0 in formats with blocks
+};
+
+static constexpr size_t ScaledSectionBytes(int32_t block) { return 3 * sizeof(float) * static_cast<size_t>(block); }
+
+static inline ScaledSection ReadScaledSection(const void* section, int32_t block) {
+  const float* floats = static_cast<const float*>(section);
+  return {floats, static_cast<const int32_t*>(section) + block, floats + block, floats + 2 * block};
+}
+
+// Writes the section of channels n_begin .. n_begin + block; those past the last get zeros.
+void WriteScaledSection(const ScaledWeights& source, const GemmShape& shape, int32_t n_begin, int32_t block,
+                        void* section);
 
 }  // namespace tfq::int4
 

@@ -2,14 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "delegates/int4/kernels/registry.h"
-#include "delegates/int4/test/fenced_memory.h"
+#include "delegates/int4/test/kernel_memory.h"
 #include "delegates/int4/test/oracle.h"
 
 namespace tfq::int4 {
@@ -17,46 +14,6 @@ namespace {
 
 constexpr Rounding kRoundings[] = {Rounding::kDoubleUpward, Rounding::kDouble, Rounding::kDoubleByEights,
                                    Rounding::kSingle};
-constexpr uint8_t kUntouched = 0x5a;
-
-template <typename Kernel>
-std::vector<const Kernel*> Runnable(KernelTable<Kernel> kernels) {
-  std::vector<const Kernel*> runnable;
-  for (const Kernel* kernel : kernels) {
-    if (CpuRuns(kernel->tier)) runnable.push_back(kernel);
-  }
-  return runnable;
-}
-
-template <typename Kernel>
-std::string NameOf(const testing::TestParamInfo<const Kernel*>& info) {
-  return info.param->name;
-}
-
-// The range of weights.
-int32_t LowestOf(const WeightFormat& format) { return -(1 << (format.bits - 1)); }
-int32_t HighestOf(const WeightFormat& format) { return -1 - LowestOf(format); }
-
-// What random values are drawn from.
-enum class Values { kAny, kExtremes };
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : engine_(seed) {}
-
-  int32_t Between(int32_t low, int32_t high) { return std::uniform_int_distribution<int32_t>(low, high)(engine_); }
-
-  std::vector<int8_t> Integers(size_t count, int32_t low, int32_t high, Values values) {
-    std::vector<int8_t> integers(count);
-    for (int8_t& value : integers) {
-      value = static_cast<int8_t>(values == Values::kAny ? Between(low, high) : Between(0, 1) ? high : low);
-    }
-    return integers;
-  }
-
- private:
-  std::mt19937 engine_;
-};
 
 // Parameters of the output channels. Multipliers bring a sum of this depth to the size of an output, so that most
 // outputs are neither zero nor clamped.
@@ -84,95 +41,6 @@ OutputStage RandomStage(Random& random) {
   return stage;
 }
 
-// Weights as in the file, in memory that ends where they end.
-class FencedWeights {
- public:
-  FencedWeights(const std::vector<int8_t>& values, const WeightFormat& format)
-      : bits_(format.bits),
-        bytes_((values.size() * format.bits + 7) / 8),
-        memory_(bytes_),
-        data_(memory_.AtEnd(bytes_)) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (bits_ == 8) {
-        data_[i] = static_cast<uint8_t>(values[i]);
-      } else {
-        data_[i / 2] |= static_cast<uint8_t>((values[i] & 15) << (i % 2 * 4));
-      }
-    }
-  }
-  WeightValues values() const { return {data_, bits_}; }
-
- private:
-  int32_t bits_;
-  size_t bytes_;
-  FencedMemory memory_;
-  uint8_t* data_;
-};
-
-// Rows at either end of fenced slots, filled from a list of values.
-class FencedRows {
- public:
-  FencedRows(const std::vector<int8_t>& values, size_t row_bytes, Random& random)
-      : memory_(row_bytes, values.size() / row_bytes) {
-    for (size_t row = 0; row < values.size() / row_bytes; ++row) {
-      uint8_t* at = random.Between(0, 2) == 0 ? memory_.AtStart(row) : memory_.AtEnd(row_bytes, row);
-      std::memcpy(at, values.data() + row * row_bytes, row_bytes);
-      rows_.push_back(reinterpret_cast<const int8_t*>(at));
-    }
-  }
-  const int8_t* operator[](size_t row) const { return rows_[row]; }
-
- private:
-  FencedMemory memory_;
-  std::vector<const int8_t*> rows_;
-};
-
-// The packed weights, flush with a fence, and the same bytes whatever lay there before.
-template <typename Kernel, typename Shape>
-class FencedPack {
- public:
-  FencedPack(const Kernel& kernel, const Shape& shape, const WeightSource& source)
-      : bytes_(kernel.packed_bytes(shape)), memory_(bytes_), data_(memory_.AtEnd(bytes_)) {
-    EXPECT_EQ(bytes_ % kPackedAlignment, 0u);
-    std::memset(data_, 0xff, bytes_);
-    kernel.pack(shape, source, data_);
-    const std::vector<uint8_t> first(data_, data_ + bytes_);
-    std::memset(data_, 0, bytes_);
-    kernel.pack(shape, source, data_);
-    EXPECT_EQ(std::memcmp(first.data(), data_, bytes_), 0) << "packing leaves bytes unwritten";
-  }
-  const void* data() const { return data_; }
-
- private:
-  size_t bytes_;
-  FencedMemory memory_;
-  uint8_t* data_;
-};
-
-// Rows of outputs `stride` apart, the last of which ends at a fence.
-class FencedOutput {
- public:
-  FencedOutput(int32_t rows, int32_t width, int32_t stride)
-      : bytes_(size_t(rows - 1) * stride + width), memory_(bytes_), data_(memory_.AtEnd(bytes_)) {
-    std::memset(data_, kUntouched, bytes_);
-  }
-  int8_t* data() { return reinterpret_cast<int8_t*>(data_); }
-
-  // Compares with expected[rows][width]; what lies between the rows must be as it was.
-  void ExpectEquals(const std::vector<int8_t>& expected, int32_t width, int32_t stride) const {
-    for (size_t i = 0; i < bytes_; ++i) {
-      const size_t row = i / stride, column = i % stride;
-      const int8_t wanted = column < size_t(width) ? expected[row * width + column] : static_cast<int8_t>(kUntouched);
-      ASSERT_EQ(static_cast<int8_t>(data_[i]), wanted) << "row " << row << " column " << column;
-    }
-  }
-
- private:
-  size_t bytes_;
-  FencedMemory memory_;
-  uint8_t* data_;
-};
-
 // ------------------------------------------------------------------------------------------------------------------
 // GEMM
 
@@ -195,10 +63,10 @@ void CheckGemm(const GemmKernel& kernel, const GemmCase& c, Random& random) {
                                   << " m " << c.m << " columns " << c.n_begin << ".." << c.n_end << " input zero point "
                                   << c.input_zero_point << " rounding " << static_cast<int>(c.stage.rounding));
   const FencedWeights weights(c.weights, kernel.weights);
-  const FencedRows activations(c.activations, shape.channels, random);
+  const FencedRows<int8_t> activations(c.activations, shape.channels, random);
   const WeightSource source{weights.values(), c.has_bias ? c.channels.bias.data() : nullptr,
                             c.channels.multiplier.data(), c.channels.shift.data(), c.input_zero_point};
-  const FencedPack<GemmKernel, GemmShape> packed(kernel, shape, source);
+  const FencedPack packed(kernel, shape, source);
 
   std::vector<const int8_t*> rows;
   for (int32_t tap = 0; tap < shape.taps; ++tap) {
@@ -206,7 +74,7 @@ void CheckGemm(const GemmKernel& kernel, const GemmCase& c, Random& random) {
   }
   const int32_t width = c.n_end - c.n_begin;
   const int32_t stride = width + random.Between(0, 5);
-  FencedOutput output(c.m, width, stride);
+  FencedOutput<int8_t> output(c.m, width, stride);
   kernel.run(shape, {c.m, c.n_begin, c.n_end, rows.data(), packed.data(), output.data(), stride, c.stage});
 
   std::vector<int8_t> expected;
@@ -221,7 +89,7 @@ void CheckGemm(const GemmKernel& kernel, const GemmCase& c, Random& random) {
       expected.push_back(OracleOutput(sum, c.channels.multiplier[n], c.channels.shift[n], c.stage, n, shape.n));
     }
   }
-  output.ExpectEquals(expected, width, stride);
+  output.ExpectEquals(expected);
 }
 
 GemmCase RandomGemm(const GemmKernel& kernel, GemmShape shape, Values values, Random& random) {
@@ -340,15 +208,15 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
                                   << " input zero point " << c.input_zero_point << " rounding "
                                   << static_cast<int>(c.stage.rounding));
   const FencedWeights weights(c.weights, kernel.weights);
-  const FencedRows activations(c.activations, shape.channels, random);
+  const FencedRows<int8_t> activations(c.activations, shape.channels, random);
   const WeightSource source{weights.values(), c.has_bias ? c.channels.bias.data() : nullptr,
                             c.channels.multiplier.data(), c.channels.shift.data(), c.input_zero_point};
-  const FencedPack<DepthwiseKernel, DepthwiseShape> packed(kernel, shape, source);
+  const FencedPack packed(kernel, shape, source);
 
   std::vector<const int8_t*> rows;
   for (int32_t row = 0; row < c.pixels * shape.taps; ++row) rows.push_back(activations[row]);
   const int32_t stride = shape.channels + random.Between(0, 5);
-  FencedOutput output(c.pixels, shape.channels, stride);
+  FencedOutput<int8_t> output(c.pixels, shape.channels, stride);
   kernel.run(shape, {c.pixels, rows.data(), packed.data(), output.data(), stride, c.stage});
 
   std::vector<int8_t> expected;
@@ -362,7 +230,7 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
       expected.push_back(OracleOutput(sum, c.channels.multiplier[n], c.channels.shift[n], c.stage, n, shape.channels));
     }
   }
-  output.ExpectEquals(expected, shape.channels, stride);
+  output.ExpectEquals(expected);
 }
 
 DepthwiseCase RandomDepthwise(const DepthwiseKernel& kernel, DepthwiseShape shape, int32_t pixels, Values values,
