@@ -34,19 +34,56 @@ std::string CheckHasWeights(const NodeView& view) {
   return "";
 }
 
-std::string CheckWeightType(const NodeView& view) {
-  if (view.weights()->type == Type::kInt4 || view.weights()->type == Type::kInt8) return "";
-  return "weights " + Quoted(*view.weights()) + " are " + abi::TypeName(view.weights()->type) + ", not INT4 or INT8";
-}
-
 std::string CheckActivationTypes(const NodeView& view) {
-  const bool hybrid = view.input()->type == Type::kFloat32;
-  for (const abi::Tensor* tensor : {view.input(), view.output()}) {
-    if (tensor->type == Type::kInt8) continue;
-    return std::string(tensor == view.input() ? "input " : "output ") + Quoted(*tensor) + " is " +
-           abi::TypeName(tensor->type) + ", not INT8" + (hybrid ? " (dynamic range or weight-only quantization)" : "");
+  const abi::Tensor& input = *view.input();
+  const abi::Tensor& output = *view.output();
+  if (input.type != Type::kInt8 && input.type != Type::kFloat32) {
+    return "input " + Quoted(input) + " is " + abi::TypeName(input.type) + ", not INT8 or FLOAT32";
+  }
+  if (output.type != input.type) {
+    return "output " + Quoted(output) + " is " + abi::TypeName(output.type) + ", not " + abi::TypeName(input.type) +
+           " like the input";
   }
   return "";
+}
+
+struct TakenWeights {
+  Arithmetic arithmetic;
+  OpKind kind;
+  Type type;
+  bool blocks;  // with a scale for each block of inputs as well
+};
+
+constexpr TakenWeights kTakenWeights[] = {
+    {Arithmetic::kStatic, OpKind::kConv, Type::kInt4, false},
+    {Arithmetic::kStatic, OpKind::kConv, Type::kInt8, false},
+    {Arithmetic::kStatic, OpKind::kDepthwise, Type::kInt4, false},
+    {Arithmetic::kStatic, OpKind::kDepthwise, Type::kInt8, false},
+    {Arithmetic::kStatic, OpKind::kDense, Type::kInt4, false},
+    {Arithmetic::kStatic, OpKind::kDense, Type::kInt8, false},
+    {Arithmetic::kDynamic, OpKind::kDense, Type::kInt4, true},
+};
+
+const TakenWeights* FindTakenWeights(const NodeView& view) {
+  for (const TakenWeights& taken : kTakenWeights) {
+    if (taken.arithmetic == view.arithmetic() && taken.kind == view.kind && taken.type == view.weights()->type) {
+      return &taken;
+    }
+  }
+  return nullptr;
+}
+
+std::string CheckWeightType(const NodeView& view) {
+  if (FindTakenWeights(view) != nullptr) return "";
+  std::string types;
+  for (const TakenWeights& taken : kTakenWeights) {
+    if (taken.arithmetic != view.arithmetic() || taken.kind != view.kind) continue;
+    types += (types.empty() ? "" : " or ") + abi::TypeName(taken.type);
+  }
+  const std::string activations = abi::TypeName(view.input()->type) + " activations";
+  if (types.empty()) return "it has " + activations + ", not INT8";
+  return "weights " + Quoted(*view.weights()) + " are " + abi::TypeName(view.weights()->type) + ", not " + types +
+         (view.arithmetic() == Arithmetic::kStatic ? "" : ", for " + activations);
 }
 
 std::string CheckWeightsConstant(const NodeView& view) {
@@ -122,16 +159,47 @@ std::string CheckChannels(const NodeView& view) {
   return "";
 }
 
+constexpr int32_t kSmallestBlock = 32;
+constexpr int32_t kLargestBlock = 256;
+
+std::string CheckWeightBlocks(const NodeView& view) {
+  const std::string name = "weights " + Quoted(*view.weights());
+  if (view.weights()->quantization.params == nullptr) return name + " carry no scale";
+  const abi::BlockwiseQuantization& blocks = view.weight_blocks();
+  const int32_t size = blocks.block_size;
+  const std::string quantized = name + " are quantized in blocks of " + Number(size);
+  if (!FindTakenWeights(view)->blocks) return quantized + ", taken of dense layers with floating-point activations";
+  if (size < kSmallestBlock || size > kLargestBlock || size % kSmallestBlock != 0) {
+    return quantized + ", not a multiple of 32 up to 256";
+  }
+  const int32_t depth = Dim(*view.weights(), 1);
+  if (depth % size != 0) return quantized + ", which do not divide " + Number(depth) + " inputs";
+  if (blocks.quantized_dimension != 0 && blocks.quantized_dimension != 1) {
+    return quantized + " along axis " + Number(blocks.quantized_dimension);
+  }
+  if (blocks.zero_point_tensor >= 0) return quantized + " with zero points";
+  const abi::Tensor* scales = view.block_scales;
+  if (scales == nullptr || scales->allocation_type != abi::AllocationType::kConstant || scales->data == nullptr) {
+    return quantized + ", whose scales are not a constant of the file";
+  }
+  if (scales->type != Type::kFloat16) {
+    return quantized + ", whose scales are " + abi::TypeName(scales->type) + ", not FLOAT16";
+  }
+  const int64_t count = int64_t{view.out_channels()} * (depth / size);
+  if (static_cast<int64_t>(scales->bytes) != count * 2) {
+    return quantized + ", with " + Number(static_cast<int64_t>(scales->bytes) / 2) + " scales, not " + Number(count);
+  }
+  return "";
+}
+
 std::string CheckWeightQuantization(const NodeView& view) {
   const abi::Quantization& quantization = view.weights()->quantization;
   const std::string name = "weights " + Quoted(*view.weights());
   switch (quantization.type) {
     case abi::QuantizationType::kAffine:
       break;
-    case abi::QuantizationType::kBlockwise: {
-      const auto* params = static_cast<const abi::BlockwiseQuantization*>(quantization.params);
-      return name + " are quantized in blocks" + (params == nullptr ? "" : " of " + Number(params->block_size));
-    }
+    case abi::QuantizationType::kBlockwise:
+      return CheckWeightBlocks(view);
     case abi::QuantizationType::kMultiAxis:
       return name + " are quantized along several axes";
     default:
@@ -156,6 +224,7 @@ std::string CheckWeightQuantization(const NodeView& view) {
 }
 
 std::string CheckActivationQuantization(const NodeView& view) {
+  if (view.arithmetic() != Arithmetic::kStatic) return "";
   for (const abi::Tensor* tensor : {view.input(), view.output()}) {
     const std::string name = (tensor == view.input() ? "input " : "output ") + Quoted(*tensor);
     const auto* affine = static_cast<const abi::AffineQuantization*>(tensor->quantization.params);
@@ -176,12 +245,15 @@ std::string CheckActivationQuantization(const NodeView& view) {
 std::string CheckBias(const NodeView& view) {
   if (view.bias() == nullptr) return "";
   const std::string name = "bias " + Quoted(*view.bias());
-  if (view.bias()->type != Type::kInt32) return name + " is " + abi::TypeName(view.bias()->type) + ", not INT32";
+  const Type type = view.arithmetic() == Arithmetic::kStatic ? Type::kInt32 : Type::kFloat32;
+  if (view.bias()->type != type) {
+    return name + " is " + abi::TypeName(view.bias()->type) + ", not " + abi::TypeName(type);
+  }
   if (view.bias()->allocation_type != abi::AllocationType::kConstant || view.bias()->data == nullptr) {
     return name + " is not a constant of the file";
   }
-  if (view.bias()->bytes != sizeof(int32_t) * static_cast<size_t>(view.out_channels())) {
-    return name + " has " + Number(static_cast<int64_t>(view.bias()->bytes / sizeof(int32_t))) + " values for " +
+  if (view.bias()->bytes != abi::SizeOf(type) * static_cast<size_t>(view.out_channels())) {
+    return name + " has " + Number(static_cast<int64_t>(view.bias()->bytes / abi::SizeOf(type))) + " values for " +
            Number(view.out_channels()) + " output channels";
   }
   return "";
@@ -209,6 +281,7 @@ std::string CheckWindow(const NodeView& view) {
 }
 
 std::string CheckScaleRatio(const NodeView& view) {
+  if (view.arithmetic() != Arithmetic::kStatic) return "";
   const abi::FloatArray& scales = *view.weight_quantization().scale;
   for (int32_t i = 0; i < scales.size; ++i) {
     int32_t multiplier, shift;
@@ -222,8 +295,8 @@ std::string CheckScaleRatio(const NodeView& view) {
 
 constexpr std::string (*kLinearChecks[])(const NodeView&) = {
     CheckHasWeights,
-    CheckWeightType,
     CheckActivationTypes,
+    CheckWeightType,
     CheckWeightsConstant,
     CheckWeightLayout,
     CheckRanks,

@@ -47,6 +47,15 @@ bool Complete(const std::vector<TensorView>& tensors) {
          std::all_of(tensors.begin(), tensors.end(), [](const TensorView& tensor) { return tensor.tensor != nullptr; });
 }
 
+// Where the scales of weights in blocks lie; nullptr for other weights.
+const abi::Tensor* BlockScales(const abi::Context& context, const abi::Tensor* weights) {
+  if (weights == nullptr || weights->quantization.type != abi::QuantizationType::kBlockwise) return nullptr;
+  const auto* blocks = static_cast<const abi::BlockwiseQuantization*>(weights->quantization.params);
+  if (blocks == nullptr || blocks->scale_tensor < 0) return nullptr;
+  const size_t index = static_cast<size_t>(blocks->scale_tensor);
+  return index < context.tensors_size ? &context.tensors[index] : nullptr;
+}
+
 }  // namespace
 
 std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
@@ -69,6 +78,7 @@ std::string WhyDeclined(const abi::Context& context, const abi::Node& node, cons
     return "it has no input or no output";
   }
   op->read_params(node.builtin_data, view);
+  view->block_scales = BlockScales(context, view->weights());
   return op->check(*view);
 }
 

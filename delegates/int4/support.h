@@ -29,6 +29,10 @@ struct SupportedOp {
   const char* (*kernel)(const NodeView& view, const Options& options);  // name of what will run
 };
 
+// What a linear node computes with. kStatic: integers from end to end. kDynamic: its input is floating-point and
+// becomes int8 when it runs.
+enum class Arithmetic : int32_t { kStatic, kDynamic };
+
 // How a window slides over an image.
 struct WindowParams {
   abi::Padding padding = abi::Padding::kValid;
@@ -55,6 +59,7 @@ struct NodeView {
   WindowParams window;
   int32_t weights_format = 0;
   bool keep_num_dims = false;
+  const abi::Tensor* block_scales = nullptr;  // of weights in blocks
 
   const abi::Tensor* input() const { return inputs[0].tensor; }
   const abi::Tensor* output() const { return outputs[0].tensor; }
@@ -67,6 +72,13 @@ struct NodeView {
   const abi::Tensor* bias() const { return constant(1); }  // nullptr when there is none
   const abi::AffineQuantization& weight_quantization() const {
     return *static_cast<const abi::AffineQuantization*>(weights()->quantization.params);
+  }
+  const abi::BlockwiseQuantization& weight_blocks() const {
+    return *static_cast<const abi::BlockwiseQuantization*>(weights()->quantization.params);
+  }
+  bool has_blocks() const { return weights()->quantization.type == abi::QuantizationType::kBlockwise; }
+  Arithmetic arithmetic() const {
+    return input()->type == abi::Type::kFloat32 ? Arithmetic::kDynamic : Arithmetic::kStatic;
   }
   // Output channels, counted along the axis of the weights that carries them.
   int32_t channel_axis() const { return kind == OpKind::kDepthwise ? 3 : 0; }

@@ -160,6 +160,9 @@ struct DepthwiseTile {
 };
 
 struct DepthwiseKernel {
+  using Stage = OutputStage;
+  using Weights = WeightSource;
+
   const char* name;
   CpuTier tier;
   WeightFormat weights;

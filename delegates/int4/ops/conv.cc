@@ -132,7 +132,8 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
     std::vector<uint8_t> slice;
     if (group_count > 1) slice = SliceValues(values, static_cast<size_t>(i) * group_weights, group_weights);
     const WeightValues of_group = group_count > 1 ? WeightValues{slice.data(), values.bits} : values;
-    if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage, view, scales, of_group, i * group_channels)) {
+    if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage,
+                                             StaticWeights(view, scales, of_group, i * group_channels))) {
       return nullptr;
     }
   }

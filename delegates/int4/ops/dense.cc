@@ -1,14 +1,16 @@
 // Fully connected layers: rows of the input times the weights.
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/op.h"
+#include "delegates/int4/ops/row_quantizer.h"
 
 namespace tfq::int4 {
 namespace {
 
-class Dense : public Op {
+// What dense layers of every arithmetic share: the rows of their input.
+template <typename Kernel>
+class DenseBase : public Op {
  public:
-  Dense(PackedGemm gemm, bool keep_num_dims, Match match)
-      : gemm_(std::move(gemm)), keep_num_dims_(keep_num_dims), match_(match) {}
+  DenseBase(PackedMatrix<Kernel> gemm, bool keep_num_dims) : gemm_(std::move(gemm)), keep_num_dims_(keep_num_dims) {}
 
   std::string Resize(const Shapes& inputs, Shapes* outputs) override {
     const Dims& input = inputs[0];
@@ -24,34 +26,85 @@ class Dense : public Op {
     Dims output = keep_num_dims_ ? Dims(input.begin(), input.end() - 1) : Dims{static_cast<int32_t>(rows_)};
     output.push_back(gemm_.shape.n);
     *outputs = {output};
-    gemm_.stage.rounding =
-        RoundingOfProduct(match_, OpKind::kDense, gemm_.kernel->weights.bits, rows_, gemm_.shape.n, depth);
-    return "";
+    return PlanRows();
   }
 
   size_t scratch_bytes() const override { return GemmRowsBytes(gemm_); }
 
+ protected:
+  // What depends on the number of rows. Returns what is wrong, or nothing.
+  virtual std::string PlanRows() = 0;
+
+  void Multiply(const typename Kernel::In* rows, typename Kernel::Out* output, const Workspace& workspace) const {
+    RunPlainGemm(gemm_, rows, gemm_.shape.channels, rows_, output, gemm_.shape.n, workspace);
+  }
+
+  PackedMatrix<Kernel> gemm_;
+  bool keep_num_dims_;
+  int64_t rows_ = 0;
+};
+
+class StaticDense : public DenseBase<GemmKernel> {
+ public:
+  StaticDense(PackedGemm gemm, bool keep_num_dims, Match match)
+      : DenseBase(std::move(gemm), keep_num_dims), match_(match) {}
+
   void Run(const Operands& operands, const Workspace& workspace) override {
-    RunPlainGemm(gemm_, operands.input<int8_t>(), gemm_.shape.channels, rows_, operands.output<int8_t>(), gemm_.shape.n,
-                 workspace);
+    Multiply(operands.input<int8_t>(), operands.output<int8_t>(), workspace);
   }
 
  private:
-  PackedGemm gemm_;
-  bool keep_num_dims_;
+  std::string PlanRows() override {
+    gemm_.stage.rounding = RoundingOfProduct(match_, OpKind::kDense, gemm_.kernel->weights.bits, rows_, gemm_.shape.n,
+                                             gemm_.shape.channels);
+    return "";
+  }
+
   Match match_;
-  int64_t rows_ = 0;
+};
+
+class DynamicDense : public DenseBase<DynamicGemmKernel> {
+ public:
+  DynamicDense(PackedMatrix<DynamicGemmKernel> gemm, bool keep_num_dims, const QuantizeKernel* quantize)
+      : DenseBase(std::move(gemm), keep_num_dims), quantizer_(quantize, gemm_.shape.channels, gemm_.shape.block) {}
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    quantizer_.Run(operands.input<float>(), workspace, &gemm_.stage);
+    Multiply(quantizer_.values(), operands.output<float>(), workspace);
+  }
+
+ private:
+  std::string PlanRows() override { return quantizer_.Plan(rows_); }
+
+  RowQuantizer quantizer_;
 };
 
 }  // namespace
 
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
   const int32_t depth = view.weights()->dims->data[1];
-  PackedGemm gemm;
-  const bool packed =
-      gemm.Pack(ChooseGemm(options.cpu, FormatOf(view)), {view.out_channels(), 1, depth},
-                MakeOutputStage(view, Rounding::kDoubleUpward), view, MakeChannelScales(view), ValuesOf(view), 0);
-  return packed ? std::make_unique<Dense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
+  const GemmShape shape = {view.out_channels(), 1, depth, view.has_blocks() ? view.weight_blocks().block_size : 0};
+  const WeightFormat format = FormatOf(view);
+  switch (view.arithmetic()) {
+    case Arithmetic::kStatic: {
+      PackedGemm gemm;
+      const ChannelScales scales = MakeChannelScales(view);
+      const bool packed =
+          gemm.Pack(ChooseGemm(options.cpu, format), shape, MakeOutputStage(view, Rounding::kDoubleUpward),
+                    StaticWeights(view, scales, ValuesOf(view)));
+      return packed ? std::make_unique<StaticDense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
+    }
+    case Arithmetic::kDynamic: {
+      PackedMatrix<DynamicGemmKernel> gemm;
+      std::vector<float> scales;
+      const FloatStage range = MakeFloatStage(view);
+      const bool packed = gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape,
+                                    {range.min, range.max, nullptr, nullptr}, FloatScaledWeights(view, &scales));
+      if (!packed) return nullptr;
+      return std::make_unique<DynamicDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu));
+    }
+  }
+  return nullptr;
 }
 
 }  // namespace tfq::int4

@@ -117,9 +117,10 @@ const char* DepthwiseName(const NodeView& view, const Options& options) {
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) {
   const int32_t taps = view.weights()->dims->data[1] * view.weights()->dims->data[2];
   PackedDepthwise filter;
+  const ChannelScales scales = MakeChannelScales(view);
   const bool packed = filter.Pack(ChooseDepthwise(options.cpu, FormatOf(view)), {taps, view.out_channels()},
-                                  MakeOutputStage(view, RoundingOfDepthwise(options.match, view.weight_bits())), view,
-                                  MakeChannelScales(view), ValuesOf(view), 0);
+                                  MakeOutputStage(view, RoundingOfDepthwise(options.match, view.weight_bits())),
+                                  StaticWeights(view, scales, ValuesOf(view)));
   return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;
 }
 

@@ -27,15 +27,27 @@ GemmSplit SplitGemm(int64_t row_tiles, int32_t column_tiles, int64_t operations,
 // Part `part` of 0..count-1 cut into `parts`: begins here, ends where the next begins.
 constexpr int64_t PartBegin(int64_t count, int32_t part, int32_t parts) { return count * part / parts; }
 
-inline size_t GemmRowsBytes(const PackedGemm& gemm) {
-  return sizeof(int8_t*) * static_cast<size_t>(gemm.shape.taps) * static_cast<size_t>(gemm.kernel->mr);
+template <typename Kernel>
+size_t GemmRowsBytes(const PackedMatrix<Kernel>& gemm) {
+  return sizeof(void*) * static_cast<size_t>(gemm.shape.taps) * static_cast<size_t>(gemm.kernel->mr);
+}
+
+// The stage of a tile that begins with row `row`.
+template <typename Stage>
+const Stage& StageOf(const Stage& stage, const GemmShape&, int64_t) {
+  return stage;
+}
+inline DynamicStage StageOf(DynamicStage stage, const GemmShape& shape, int64_t row) {
+  stage.rows += row;
+  if (shape.block != 0) stage.block_sums += row * (shape.channels / shape.block);
+  return stage;
 }
 
 // Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those
 // past `count` repeating a valid row; `scratch` is the thread's memory after the pointers.
-template <typename Fill>
-void RunGemm(const PackedGemm& gemm, int64_t m, int8_t* output, ptrdiff_t output_stride, const Workspace& workspace,
-             const Fill& fill) {
+template <typename Kernel, typename Fill>
+void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* output, ptrdiff_t output_stride,
+             const Workspace& workspace, const Fill& fill) {
   const int32_t mr = gemm.kernel->mr;
   const int32_t nr = gemm.kernel->nr;
   const int32_t n = gemm.shape.n;
@@ -47,7 +59,7 @@ void RunGemm(const PackedGemm& gemm, int64_t m, int8_t* output, ptrdiff_t output
 
   workspace.pool->Run(split.row_parts * split.column_parts, [&](int32_t task, int32_t thread) {
     uint8_t* scratch = workspace.scratch_of(thread);
-    const int8_t** rows = reinterpret_cast<const int8_t**>(scratch);
+    const typename Kernel::In** rows = reinterpret_cast<const typename Kernel::In**>(scratch);
     const int32_t row_part = task / split.column_parts;
     const int32_t column_part = task % split.column_parts;
     const int32_t n_begin = static_cast<int32_t>(PartBegin(column_tiles, column_part, split.column_parts)) * nr;
@@ -61,15 +73,23 @@ void RunGemm(const PackedGemm& gemm, int64_t m, int8_t* output, ptrdiff_t output
       const int64_t row = first + PartBegin(last - first, tile, tiles);
       const int32_t count = static_cast<int32_t>(first + PartBegin(last - first, tile + 1, tiles) - row);
       fill(row, count, rows, scratch + rows_bytes);
-      gemm.kernel->run(gemm.shape, {count, n_begin, n_end, rows, gemm.memory.data(),
-                                    output + row * output_stride + n_begin, output_stride, gemm.stage});
+      gemm.kernel->run(gemm.shape,
+                       {count, n_begin, n_end, rows, gemm.memory.data(), output + row * output_stride + n_begin,
+                        output_stride, StageOf(gemm.stage, gemm.shape, row)});
     }
   });
 }
 
-// The product of plain rows of `input`, `input_stride` bytes apart.
-void RunPlainGemm(const PackedGemm& gemm, const int8_t* input, ptrdiff_t input_stride, int64_t m, int8_t* output,
-                  ptrdiff_t output_stride, const Workspace& workspace);
+// The product of plain rows of `input`, `input_stride` values apart.
+template <typename Kernel>
+void RunPlainGemm(const PackedMatrix<Kernel>& gemm, const typename Kernel::In* input, ptrdiff_t input_stride, int64_t m,
+                  typename Kernel::Out* output, ptrdiff_t output_stride, const Workspace& workspace) {
+  const int32_t mr = gemm.kernel->mr;
+  RunGemm(gemm, m, output, output_stride, workspace,
+          [&](int64_t first, int32_t count, const typename Kernel::In** rows, uint8_t*) {
+            for (int32_t i = 0; i < mr; ++i) rows[i] = input + (first + std::min(i, count - 1)) * input_stride;
+          });
+}
 
 }  // namespace tfq::int4
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace tfq::int4 {
 namespace {
@@ -103,6 +104,17 @@ OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
     if (bounds.activation != view.activation) continue;
     if (bounds.has_low) stage.min = QuantizeBound(bounds.low, view.output()->params);
     if (bounds.has_high) stage.max = QuantizeBound(bounds.high, view.output()->params);
+  }
+  return stage;
+}
+
+FloatStage MakeFloatStage(const NodeView& view) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  FloatStage stage{-kInfinity, kInfinity};
+  for (const ActivationBounds& bounds : kActivationBounds) {
+    if (bounds.activation != view.activation) continue;
+    if (bounds.has_low) stage.min = bounds.low;
+    if (bounds.has_high) stage.max = bounds.high;
   }
   return stage;
 }

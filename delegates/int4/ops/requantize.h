@@ -29,6 +29,9 @@ ChannelScales MakeChannelScales(const NodeView& view);
 // Zero point and clamped range of the output.
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding);
 
+// Range of the fused activation.
+FloatStage MakeFloatStage(const NodeView& view);
+
 // How the kernels that `match` names round in a matrix product, which is what dense layers and convolutions of one
 // group are to the runtime: `rows` rows of `depth` values times `columns` output channels, of weights that are `bits`
 // wide.

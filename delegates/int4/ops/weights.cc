@@ -4,7 +4,7 @@
 
 namespace tfq::int4 {
 
-WeightFormat FormatOf(const NodeView& view) { return {view.weight_bits()}; }
+WeightFormat FormatOf(const NodeView& view) { return {view.weight_bits(), view.has_blocks()}; }
 
 WeightValues ValuesOf(const NodeView& view) {
   return {static_cast<const uint8_t*>(view.weights()->data), view.weight_bits()};
@@ -18,6 +18,22 @@ std::vector<uint8_t> SliceValues(const WeightValues& values, size_t begin, size_
     slice[to / 2] = static_cast<uint8_t>(slice[to / 2] | nibble << (to % 2 * 4));
   }
   return slice;
+}
+
+WeightSource StaticWeights(const NodeView& view, const ChannelScales& scales, const WeightValues& values,
+                           int32_t first_channel) {
+  const int32_t* bias = view.bias() == nullptr ? nullptr : static_cast<const int32_t*>(view.bias()->data);
+  return {values, bias == nullptr ? nullptr : bias + first_channel, scales.multiplier.data() + first_channel,
+          scales.shift.data() + first_channel, view.input()->params.zero_point};
+}
+
+ScaledWeights FloatScaledWeights(const NodeView& view, std::vector<float>* channel_scales) {
+  const float* bias = view.bias() == nullptr ? nullptr : static_cast<const float*>(view.bias()->data);
+  if (view.has_blocks()) return {ValuesOf(view), bias, nullptr, static_cast<const uint16_t*>(view.block_scales->data)};
+  const abi::FloatArray& scales = *view.weight_quantization().scale;
+  channel_scales->assign(scales.data, scales.data + scales.size);
+  if (scales.size == 1) channel_scales->resize(static_cast<size_t>(view.out_channels()), scales.data[0]);
+  return {ValuesOf(view), bias, channel_scales->data(), nullptr};
 }
 
 }  // namespace tfq::int4

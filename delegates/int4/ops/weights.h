@@ -20,32 +20,37 @@ WeightValues ValuesOf(const NodeView& view);
 // `count` values from number `begin` on, packed as their source is.
 std::vector<uint8_t> SliceValues(const WeightValues& values, size_t begin, size_t count);
 
-// Packed weights of one matrix or filter, of `Kernel` GemmKernel or DepthwiseKernel with its shape type.
+// Packed weights of one matrix or filter, with the kernel that reads them.
 template <typename Kernel, typename Shape>
 struct PackedWeights {
   const Kernel* kernel = nullptr;
   Shape shape = {};
-  OutputStage stage = {};
+  typename Kernel::Stage stage = {};
   AlignedBuffer memory;
 
-  // Packs channels first_channel.. of the node, whose weights are `values`. False when there is no memory.
-  bool Pack(const Kernel* chosen, const Shape& wanted, const OutputStage& output, const NodeView& view,
-            const ChannelScales& scales, const WeightValues& values, int32_t first_channel) {
+  // False when there is no memory.
+  bool Pack(const Kernel* chosen, const Shape& wanted, const typename Kernel::Stage& output,
+            const typename Kernel::Weights& weights) {
     kernel = chosen;
     shape = wanted;
     stage = output;
     if (!memory.Allocate(kernel->packed_bytes(shape))) return false;
-    const int32_t* bias =
-        view.bias() == nullptr ? nullptr : static_cast<const int32_t*>(view.bias()->data) + first_channel;
-    const WeightSource source = {values, bias, scales.multiplier.data() + first_channel,
-                                 scales.shift.data() + first_channel, view.input()->params.zero_point};
-    kernel->pack(shape, source, memory.data());
+    kernel->pack(shape, weights, memory.data());
     return true;
   }
 };
 
-using PackedGemm = PackedWeights<GemmKernel, GemmShape>;
+template <typename Kernel>
+using PackedMatrix = PackedWeights<Kernel, GemmShape>;
+using PackedGemm = PackedMatrix<GemmKernel>;
 using PackedDepthwise = PackedWeights<DepthwiseKernel, DepthwiseShape>;
+
+// Output channels first_channel.. of a static node, whose weights are `values`.
+WeightSource StaticWeights(const NodeView& view, const ChannelScales& scales, const WeightValues& values,
+                           int32_t first_channel = 0);
+
+// All output channels of a node whose scales stay floating point. `channel_scales` holds what the result points to.
+ScaledWeights FloatScaledWeights(const NodeView& view, std::vector<float>* channel_scales);
 
 }  // namespace tfq::int4
 

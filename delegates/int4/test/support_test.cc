@@ -38,10 +38,21 @@ TEST(Support, DeclinesWithTheReason) {
        [](FakeGraph* g) { g->tensor(kWeights).type = abi::Type::kInt2; }},
       {"weights 'weights' have 144 bytes, 288 needed",
        [](FakeGraph* g) { g->tensor(kWeights).type = abi::Type::kInt8; }},
-      {"input 'input' is FLOAT32, not INT8 (dynamic range or weight-only quantization)",
+      {"output 'output' is INT8, not FLOAT32 like the input",
        [](FakeGraph* g) { g->tensor(0).type = abi::Type::kFloat32; }},
-      {"input 'input' is INT16, not INT8", [](FakeGraph* g) { g->tensor(0).type = abi::Type::kInt16; }},
-      {"output 'output' is INT16, not INT8", [](FakeGraph* g) { g->tensor(kOutput).type = abi::Type::kInt16; }},
+      {"it has FLOAT32 activations, not INT8",
+       [](FakeGraph* g) { g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32; }},
+      {"weights 'weights' are INT8, not INT4, for FLOAT32 activations",
+       [](FakeGraph* g) {
+         g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32;
+         g->tensor(kWeights).type = abi::Type::kInt8;
+       },
+       OpKind::kDense},
+      {"bias 'bias' is INT32, not FLOAT32",
+       [](FakeGraph* g) { g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32; }, OpKind::kDense},
+      {"input 'input' is INT16, not INT8 or FLOAT32", [](FakeGraph* g) { g->tensor(0).type = abi::Type::kInt16; }},
+      {"output 'output' is INT16, not INT8 like the input",
+       [](FakeGraph* g) { g->tensor(kOutput).type = abi::Type::kInt16; }},
       {"weights 'weights' are not a constant of the file",
        [](FakeGraph* g) { g->tensor(kWeights).allocation_type = abi::AllocationType::kArena; }},
       {"weights 'weights' are sparse", [](FakeGraph* g) { g->tensor(kWeights).sparsity = g; }},
@@ -114,18 +125,68 @@ TEST(Support, DeclinesWithTheReason) {
   }
 }
 
-TEST(Support, DeclinesBlocksWithTheirSize) {
-  FakeGraph graph;
-  LayerMaker maker(1);
-  Layer layer;
-  layer.kind = OpKind::kDense;
-  maker.AddLayer(&graph, layer, maker.AddInput(&graph, {2, 4}));
-  abi::BlockwiseQuantization blocks = {7, -1, 32, 1};
-  abi::Quantization& quantization = graph.tensor(kWeights).quantization;
-  const abi::Quantization kept = quantization;
-  quantization = {abi::QuantizationType::kBlockwise, &blocks};
-  EXPECT_EQ(Reason(&graph), "weights 'weights' are quantized in blocks of 32");
-  quantization = kept;
+// A dense layer of 8 outputs and 64 inputs whose weights are in blocks, with floating-point activations.
+class BlockGraph {
+ public:
+  BlockGraph() {
+    LayerMaker maker(1);
+    Layer layer;
+    layer.kind = OpKind::kDense;
+    layer.has_bias = false;
+    maker.AddLayer(&graph_, layer, maker.AddInput(&graph_, {2, 64}));
+    const std::vector<uint16_t> scales(16, 0x2c00);
+    blocks_.scale_tensor =
+        graph_.AddConstant("scales", abi::Type::kFloat16, {8, 2}, {}, 0, scales.data(), 2 * scales.size());
+    graph_.tensor(0).type = graph_.tensor(2).type = abi::Type::kFloat32;
+    kept_ = weights().quantization;
+    weights().quantization = {abi::QuantizationType::kBlockwise, &blocks_};
+  }
+  ~BlockGraph() { weights().quantization = kept_; }
+
+  FakeGraph* graph() { return &graph_; }
+  abi::Tensor& weights() { return graph_.tensor(kWeights); }
+  abi::Tensor& scales() { return graph_.tensor(3); }
+  abi::BlockwiseQuantization& blocks() { return blocks_; }
+
+ private:
+  FakeGraph graph_;
+  abi::BlockwiseQuantization blocks_ = {0, -1, 32, 0};
+  abi::Quantization kept_;
+};
+
+TEST(Support, TakesBlocksAndSaysWhichItDoesNot) {
+  struct BlockCase {
+    const char* reason;
+    std::function<void(BlockGraph*)> change;
+  };
+  const BlockCase cases[] = {
+      {"", [](BlockGraph*) {}},
+      {"weights 'weights' are quantized in blocks of 32, taken of dense layers with floating-point activations",
+       [](BlockGraph* g) { g->graph()->tensor(0).type = g->graph()->tensor(2).type = abi::Type::kInt8; }},
+      {"weights 'weights' are quantized in blocks of 16, not a multiple of 32 up to 256",
+       [](BlockGraph* g) { g->blocks().block_size = 16; }},
+      {"weights 'weights' are quantized in blocks of 512, not a multiple of 32 up to 256",
+       [](BlockGraph* g) { g->blocks().block_size = 512; }},
+      {"weights 'weights' are quantized in blocks of 96, which do not divide 64 inputs",
+       [](BlockGraph* g) { g->blocks().block_size = 96; }},
+      {"weights 'weights' are quantized in blocks of 32 along axis 2",
+       [](BlockGraph* g) { g->blocks().quantized_dimension = 2; }},
+      {"weights 'weights' are quantized in blocks of 32 with zero points",
+       [](BlockGraph* g) { g->blocks().zero_point_tensor = 3; }},
+      {"weights 'weights' are quantized in blocks of 32, whose scales are not a constant of the file",
+       [](BlockGraph* g) { g->blocks().scale_tensor = 77; }},
+      {"weights 'weights' are quantized in blocks of 32, whose scales are not a constant of the file",
+       [](BlockGraph* g) { g->scales().allocation_type = abi::AllocationType::kArena; }},
+      {"weights 'weights' are quantized in blocks of 32, whose scales are FLOAT32, not FLOAT16",
+       [](BlockGraph* g) { g->scales().type = abi::Type::kFloat32; }},
+      {"weights 'weights' are quantized in blocks of 32, with 15 scales, not 16",
+       [](BlockGraph* g) { g->scales().bytes = 30; }},
+  };
+  for (const BlockCase& c : cases) {
+    BlockGraph graph;
+    c.change(&graph);
+    EXPECT_EQ(Reason(graph.graph()), c.reason);
+  }
 }
 
 TEST(Support, ReadsTheParametersOfEachOperator) {

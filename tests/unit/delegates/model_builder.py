@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 TYPES = {
+    "float16": schema.TensorType.FLOAT16,
     "float32": schema.TensorType.FLOAT32,
     "int4": schema.TensorType.INT4,
     "int8": schema.TensorType.INT8,
@@ -48,6 +49,14 @@ class Quantization:
     axis: int = 0
 
 
+@dataclass(frozen=True)
+class BlockQuantization:
+    """A scale for each `block` inputs of each output: float16 `scale` of shape [outputs, inputs / block]."""
+
+    scale: np.ndarray
+    block: int
+
+
 @dataclass
 class ModelBuilder:
     """Collects tensors and operators of one subgraph; `build` gives the file's bytes."""
@@ -63,7 +72,7 @@ class ModelBuilder:
         self,
         shape: Sequence[int],
         dtype: str,
-        quantization: Quantization | None = None,
+        quantization: Quantization | BlockQuantization | None = None,
         data: np.ndarray | None = None,
         name: str = "",
     ) -> int:
@@ -73,7 +82,9 @@ class ModelBuilder:
         tensor.shape = list(shape)
         tensor.type = TYPES[dtype]
         tensor.buffer = 0
-        if quantization is not None:
+        if isinstance(quantization, BlockQuantization):
+            tensor.quantization = self._blockwise(quantization)
+        elif quantization is not None:
             tensor.quantization = schema.QuantizationParametersT()
             tensor.quantization.scale = np.atleast_1d(np.asarray(quantization.scale, np.float32))
             zero_point = np.broadcast_to(np.asarray(quantization.zero_point, np.int64), tensor.quantization.scale.shape)
@@ -86,6 +97,14 @@ class ModelBuilder:
             self._buffers.append(buffer)
         self._tensors.append(tensor)
         return len(self._tensors) - 1
+
+    def _blockwise(self, quantization: BlockQuantization) -> Any:
+        details = schema.BlockwiseQuantizationT()
+        details.scales = self.tensor(quantization.scale.shape, "float16", None, quantization.scale.astype(np.float16))
+        details.zeroPoints, details.blockSize = -1, quantization.block
+        parameters = schema.QuantizationParametersT()
+        parameters.detailsType, parameters.details = schema.QuantizationDetails.BlockwiseQuantization, details
+        return parameters
 
     def operator(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None) -> None:
         """Adds an operator by its builtin name, with the schema's options object (such as `Conv2DOptionsT`)."""
