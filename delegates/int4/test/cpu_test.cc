@@ -58,8 +58,9 @@ TEST(Cpu, CountsTheProcessorsOfThisProcess) {
 }
 
 template <typename Kernel>
-void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier, const WeightFormat&)) {
-  for (const WeightFormat& weights : {kQs4cw, kQs8cw}) {
+void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier, const WeightFormat&),
+                             const std::vector<WeightFormat>& formats) {
+  for (const WeightFormat& weights : formats) {
     for (const CpuTier cap : kAllTiers) {
       const Kernel* chosen = choose(cap, weights);
       ASSERT_NE(chosen, nullptr);
@@ -76,8 +77,21 @@ void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose
 }
 
 TEST(Registry, ChoosesTheBestTierUnderTheCap) {
-  ExpectChoiceKeepsTheCap(GemmKernels(), ChooseGemm);
-  ExpectChoiceKeepsTheCap(DepthwiseKernels(), ChooseDepthwise);
+  ExpectChoiceKeepsTheCap(GemmKernels(), ChooseGemm, {kQs4cw, kQs8cw});
+  ExpectChoiceKeepsTheCap(DepthwiseKernels(), ChooseDepthwise, {kQs4cw, kQs8cw});
+  ExpectChoiceKeepsTheCap(DynamicGemmKernels(), ChooseDynamicGemm, {kQs4cw, kQs8cw, kQs4b});
+  ExpectChoiceKeepsTheCap(FloatGemmKernels(), ChooseFloatGemm, {kQs4cw, kQs8cw, kQs4b});
+}
+
+TEST(Registry, QuantizesWithTheBestTierUnderTheCap) {
+  for (const CpuTier cap : kAllTiers) {
+    for (const QuantizeKernel* kernel : QuantizeKernels()) {
+      if (kernel->tier <= cap && CpuRuns(kernel->tier)) {
+        EXPECT_LE(kernel->tier, ChooseQuantize(cap)->tier);
+      }
+    }
+    EXPECT_LE(ChooseQuantize(cap)->tier, cap);
+  }
 }
 
 template <typename Kernel>
@@ -87,23 +101,35 @@ void ExpectNamesFollowTheGrammar(KernelTable<Kernel> kernels, const std::string&
     const std::string name = kernel->name;
     const std::string tier = std::string("_") + CpuTierName(kernel->tier);
     EXPECT_TRUE(names.insert(name).second) << name;
-    const std::string weights = "qs" + std::to_string(kernel->weights.bits) + "cw_";
-    EXPECT_EQ(name.rfind(operation + "_qs8_" + weights, 0), 0u) << name;
+    const std::string weights = "qs" + std::to_string(kernel->weights.bits) + (kernel->weights.blocks ? "b_" : "cw_");
+    EXPECT_EQ(name.rfind(operation + "_" + weights, 0), 0u) << name;
     EXPECT_EQ(name.substr(name.size() - tier.size()), tier) << name;
   }
 }
 
 TEST(Registry, NamesFollowTheGrammar) {
-  ExpectNamesFollowTheGrammar(GemmKernels(), "gemm");
-  ExpectNamesFollowTheGrammar(DepthwiseKernels(), "dwconv");
+  ExpectNamesFollowTheGrammar(GemmKernels(), "gemm_qs8");
+  ExpectNamesFollowTheGrammar(DepthwiseKernels(), "dwconv_qs8");
+  ExpectNamesFollowTheGrammar(DynamicGemmKernels(), "gemm_qd8");
+  ExpectNamesFollowTheGrammar(FloatGemmKernels(), "gemm_f32");
+  for (const QuantizeKernel* kernel : QuantizeKernels()) {
+    EXPECT_EQ(std::string(kernel->name), std::string("quantize_f32_qd8_") + CpuTierName(kernel->tier));
+  }
 }
 
-TEST(Registry, GemmNamesSayTheTile) {
-  for (const GemmKernel* kernel : GemmKernels()) {
+template <typename Kernel>
+void ExpectNamesSayTheTile(KernelTable<Kernel> kernels) {
+  for (const Kernel* kernel : kernels) {
     const std::string tile =
         "_" + std::to_string(kernel->mr) + "x" + std::to_string(kernel->nr) + "c" + std::to_string(kernel->kr) + "_";
     EXPECT_NE(std::string(kernel->name).find(tile), std::string::npos) << kernel->name;
   }
+}
+
+TEST(Registry, GemmNamesSayTheTile) {
+  ExpectNamesSayTheTile(GemmKernels());
+  ExpectNamesSayTheTile(DynamicGemmKernels());
+  ExpectNamesSayTheTile(FloatGemmKernels());
 }
 
 }  // namespace
