@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import random
 import statistics
@@ -147,8 +148,8 @@ def compare(
 
     Returns:
         {"model", "variants": [...]}, of each variant: "name", "format", "delegate", "threads"; "bytes" of the file and
-        "weight_bytes" of the weights and biases in it; "median_ms", "rounds_ms", "prepare_ms"; and what the delegate
-        said: "delegated", "nodes", "kernels", "memory".
+        "weight_bytes" of the weights and biases in it; "macs"; "median_ms", "rounds_ms", "prepare_ms"; and what the
+        delegate said: "delegated", "nodes", "kernels", "memory".
     """
     variants = [
         Variant(kind, delegated, n)
@@ -165,12 +166,13 @@ def _document(
     folder: Path, model: str, entry: Loaded, times: Mapping[str, list[float]], schedule: Schedule, cpu: str
 ) -> dict[str, Any]:
     path, name = folder / f"{model}.{entry.variant.format}.tflite", entry.variant.name
-    report = entry.report or {}
+    file, report = fb.read(path), entry.report or {}
     return {
         "name": name,
         **vars(entry.variant),
         "bytes": path.stat().st_size,
-        "weight_bytes": weight_bytes(path),
+        "weight_bytes": weight_bytes(file),
+        "macs": macs(file),
         "median_ms": statistics.median(times[name]),
         "rounds_ms": times[name],
         "prepare_ms": statistics.median(load(path, entry.variant, cpu).prepare_ms for _ in range(schedule.loads)),
@@ -181,11 +183,21 @@ def _document(
     }
 
 
-def weight_bytes(path: Path) -> int:
-    """Bytes of the constant weights and biases of a file's linear ops."""
-    model = fb.read(path)
+def weight_bytes(model: Any) -> int:
+    """Bytes of the constant weights and biases of a ModelT's linear ops."""
     tensors = [t for op in fb.ops(model) if op.name in LINEAR for t in op.inputs if t is not None]
     return sum(len(model.buffers[t.buffer].data) for t in tensors if fb.is_constant(model, t))
+
+
+def macs(model: Any) -> int:
+    """Multiply-accumulates of a ModelT's linear ops, padding included."""
+    total = 0
+    for op in fb.ops(model):
+        if op.name in LINEAR:
+            weights = fb.shape(op.inputs[LINEAR[op.name].weights])
+            of_one_output = math.prod(weights) // weights[LINEAR[op.name].channel_axis]
+            total += math.prod(fb.shape(op.outputs[0])) * of_one_output
+    return total
 
 
 def about() -> dict[str, Any]:

@@ -210,7 +210,17 @@ def measure_table(found: Sequence[Measure]) -> str:
     return table(("measure", "CPU as", "measured", "target", ""), (m.cells() for m in found))
 
 
-def model_table(run: Run) -> str:
+def peak_for(kernels: Mapping[str, Any], used: Iterable[str]) -> float | None:
+    """Measured products a second of the highest tier among kernels' names; None where kernels were not measured."""
+    peaks = {
+        match[1]: float(value.split()[0]) * 1e9
+        for key, value in kernels.get("context", {}).items()
+        if (match := re.fullmatch(r"peak (\w+) \(.*\)", key))
+    }
+    return max((peak for tier, peak in peaks.items() if any(name.endswith(f"_{tier}") for name in used)), default=None)
+
+
+def model_table(run: Run, kernels: Mapping[str, Any]) -> str:
     """Milliseconds of each model's variants with static activations, and the delegate's ratios."""
     rows = []
     for c in run.comparisons.values():
@@ -218,17 +228,20 @@ def model_table(run: Run) -> str:
             f32, int8 = c.get("f32", False, threads), c.get("i8", False, threads)
             stock, ours = c.get("i4", False, threads), c.get("i4", True, threads)
             if f32 and int8 and stock and ours:
+                peak = peak_for(kernels, ours["kernels"])
+                of_peak = ours["macs"] / peak / threads / (ours["median_ms"] / 1e3) if peak else None
                 rows.append(
                     (
                         c.model,
                         str(threads),
                         *(f"{v['median_ms']:.2f}" for v in (f32, int8, stock, ours)),
                         *(f"{ratio(ours['rounds_ms'], v['rounds_ms'])['median']:.2f}" for v in (f32, int8, stock)),
+                        f"{of_peak:.0%}" if of_peak else "",
                         f"{ours['delegated']}/{ours['nodes']}",
                     )
                 )
     times = ("fp32 ms", "int8 ms", "INT4 stock ms", "INT4 delegate ms")
-    return table(("model", "threads", *times, "of fp32", "of int8", "of stock", "nodes"), rows)
+    return table(("model", "threads", *times, "of fp32", "of int8", "of stock", "of peak", "nodes"), rows)
 
 
 def format_table(run: Run) -> str:
@@ -272,7 +285,7 @@ def sections(runs: Sequence[Run], kernels: Mapping[str, Any]) -> dict[str, str]:
         f"commit {about['commit']}; {about['date'][:10]}.",
         "measures": measure_table(measures(runs, kernels)),
         "formats": format_table(runs[0]),
-        **{f"models {run.where}": model_table(run) for run in runs},
+        **{f"models {run.where}": model_table(run, kernels) for run in runs},
     }
     if kernels:
         parts |= {"bounds": bound_table(kernels), "kernels": kernel_table(kernels)}

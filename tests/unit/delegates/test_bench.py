@@ -108,6 +108,7 @@ def test_every_variant_is_measured(folder: Path) -> None:
     int8 = next(v for v in result["variants"] if v["format"] == "i8")
     # The dense layer's bias of zeros is left out of the file.
     assert int8["weight_bytes"] == 8 * 27 + 8 * 9 + 8 * 5 + 4 * (8 + 8)
+    assert int8["macs"] == 64 * 8 * 27 + 64 * 8 * 9 + 8 * 5
 
 
 def test_layers_alone_make_up_the_model(folder: Path, tmp_path: Path) -> None:
@@ -221,6 +222,14 @@ def test_tables_go_between_their_markers() -> None:
     new = measures.refresh(text, {"measures": "| new |"})
     assert new == text.replace("old", "| new |")
     assert measures.refresh(new, {"measures": "| new |"}) == new
+
+
+def test_peak_is_that_of_the_highest_tier_in_use() -> None:
+    context = {"peak avx2 (a, b)": "100.0 GMAC/s", "peak avx512_vnni (c)": "400.0 GMAC/s", "caches": "1"}
+    assert measures.peak_for({"context": context}, ["gemm_4x16c4_avx2", "dwconv_1c1_reference"]) == 100e9
+    assert measures.peak_for({"context": context}, ["gemm_4x16c4_avx2", "gemm_8x32c4_avx512_vnni"]) == 400e9
+    assert measures.peak_for({"context": context}, ["dwconv_1c1_reference"]) is None
+    assert measures.peak_for({}, ["gemm_4x16c4_avx2"]) is None
 
 
 def test_classes_of_a_cpu() -> None:
