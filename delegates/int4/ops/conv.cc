@@ -1,5 +1,7 @@
 // Convolutions, without a copy of the input in the form of a matrix: the kernel is given a pointer to the input row of
 // each tap.
+#include <cstring>
+
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/ops/window.h"
@@ -45,7 +47,8 @@ class Conv : public Op {
 
   size_t scratch_bytes() const override {
     const PackedGemm& gemm = groups_.front();
-    return GemmRowsBytes(gemm) + (gather_ ? static_cast<size_t>(gemm.kernel->mr) * PatchBytes() : 0);
+    return GemmRowsBytes(gemm) +
+           (gather_ ? static_cast<size_t>(gemm.kernel->mr) * static_cast<size_t>(gemm.shape.channels) : 0);
   }
 
   void Run(const Operands& operands, const Workspace& workspace) override {
@@ -86,12 +89,14 @@ class Conv : public Op {
   void RunGathered(const PackedGemm& gemm, const int8_t* input, int8_t* output, const Workspace& workspace) const {
     const int32_t mr = gemm.kernel->mr;
     const size_t patch_bytes = PatchBytes();
+    const size_t patch_stride = static_cast<size_t>(gemm.shape.channels);  // zeros behind the patch
     RunGemm(gemm, window_.pixels(), output, out_channels(), workspace,
             [&](int64_t first, int32_t count, const int8_t** rows, uint8_t* scratch) {
               int8_t* patch = reinterpret_cast<int8_t*>(scratch);
               Window::Pixel pixel = window_.At(first);
-              for (int32_t i = 0; i < count; ++i, patch += patch_bytes) {
+              for (int32_t i = 0; i < count; ++i, patch += patch_stride) {
                 window_.GatherPatch(input, pixel, padding_.data(), depth_, patch);
+                std::memset(patch + patch_bytes, 0, patch_stride - patch_bytes);
                 window_.Advance(&pixel);
                 rows[i] = patch;
               }
@@ -119,19 +124,25 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const int32_t group_count = view.input()->dims->data[3] / depth;
   const int32_t group_channels = view.out_channels() / group_count;
   const bool gather = BetterGathered(taps, depth);
-  const GemmShape shape = {group_channels, gather ? 1 : taps, gather ? taps * depth : depth};
-
   const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv(options.match, view.weight_bits()));
   const ChannelScales scales = MakeChannelScales(view);
   const WeightValues values = ValuesOf(view);
   const GemmKernel* kernel = ChooseGemm(options.cpu, FormatOf(view));
-  const size_t group_weights = static_cast<size_t>(group_channels) * taps * depth;
+  // A patch is padded to whole groups: kernels take their time over the ragged end of a row.
+  const int32_t patch = taps * depth;
+  const int32_t padded = (patch + kernel->kr - 1) / kernel->kr * kernel->kr;
+  const GemmShape shape = {group_channels, gather ? 1 : taps, gather ? padded : depth};
+  const bool copy = group_count > 1 || (gather && padded != patch);
 
   std::vector<PackedGemm> groups(static_cast<size_t>(group_count));
   for (int32_t i = 0; i < group_count; ++i) {
-    std::vector<uint8_t> slice;
-    if (group_count > 1) slice = SliceValues(values, static_cast<size_t>(i) * group_weights, group_weights);
-    const WeightValues of_group = group_count > 1 ? WeightValues{slice.data(), values.bits} : values;
+    const size_t channels = static_cast<size_t>(group_channels);
+    std::vector<uint8_t> rows;
+    if (copy) {
+      rows = CopyRows(values, static_cast<size_t>(i) * channels * static_cast<size_t>(patch), channels,
+                      static_cast<size_t>(patch), static_cast<size_t>(gather ? padded : patch));
+    }
+    const WeightValues of_group = copy ? WeightValues{rows.data(), values.bits} : values;
     if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage,
                                              StaticWeights(view, scales, of_group, i * group_channels))) {
       return nullptr;

@@ -10,14 +10,21 @@ WeightValues ValuesOf(const NodeView& view) {
   return {static_cast<const uint8_t*>(view.weights()->data), view.weight_bits()};
 }
 
-std::vector<uint8_t> SliceValues(const WeightValues& values, size_t begin, size_t count) {
-  if (values.bits == 8) return {values.bytes + begin, values.bytes + begin + count};
-  std::vector<uint8_t> slice(ValueBytes(count, values.bits), 0);
-  for (size_t to = 0; to < count; ++to) {
-    const uint32_t nibble = static_cast<uint32_t>(ValueAt(values, begin + to)) & 0xFu;
-    slice[to / 2] = static_cast<uint8_t>(slice[to / 2] | nibble << (to % 2 * 4));
+std::vector<uint8_t> CopyRows(const WeightValues& values, size_t begin, size_t rows, size_t depth,
+                              size_t padded_depth) {
+  std::vector<uint8_t> copy(ValueBytes(rows * padded_depth, values.bits), 0);
+  for (size_t row = 0; row < rows; ++row) {
+    for (size_t i = 0; i < depth; ++i) {
+      const uint32_t value = static_cast<uint32_t>(ValueAt(values, begin + row * depth + i));
+      const size_t to = row * padded_depth + i;
+      if (values.bits == 8) {
+        copy[to] = static_cast<uint8_t>(value);
+      } else {
+        copy[to / 2] = static_cast<uint8_t>(copy[to / 2] | (value & 0xFu) << (to % 2 * 4));
+      }
+    }
   }
-  return slice;
+  return copy;
 }
 
 WeightSource StaticWeights(const NodeView& view, const ChannelScales& scales, const WeightValues& values,

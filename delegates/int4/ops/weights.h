@@ -17,8 +17,9 @@ namespace tfq::int4 {
 WeightFormat FormatOf(const NodeView& view);
 WeightValues ValuesOf(const NodeView& view);
 
-// `count` values from number `begin` on, packed as their source is.
-std::vector<uint8_t> SliceValues(const WeightValues& values, size_t begin, size_t count);
+// `rows` rows of `depth` values from number `begin` on, each followed by zeros up to `padded_depth`; packed as their
+// source is.
+std::vector<uint8_t> CopyRows(const WeightValues& values, size_t begin, size_t rows, size_t depth, size_t padded_depth);
 
 // Packed weights of one matrix or filter, with the kernel that reads them.
 template <typename Kernel, typename Shape>
