@@ -30,9 +30,10 @@ constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
 
 constexpr const DynamicGemmKernel* kDynamicGemmKernels[] = {
 #if defined(__x86_64__)
-    &gemm_qd8_qs4cw_4x16c4_avx2,     &gemm_qd8_qs4b_4x16c4_avx2,
+    &gemm_qd8_qs4cw_8x32c4_avx512_vnni, &gemm_qd8_qs8cw_8x32c4_avx512_vnni, &gemm_qd8_qs4b_6x32c4_avx512_vnni,
+    &gemm_qd8_qs4cw_4x16c4_avx2,        &gemm_qd8_qs4b_4x16c4_avx2,
 #endif
-    &gemm_qd8_qs4cw_4x1c1_reference, &gemm_qd8_qs8cw_4x1c1_reference, &gemm_qd8_qs4b_4x1c1_reference,
+    &gemm_qd8_qs4cw_4x1c1_reference,    &gemm_qd8_qs8cw_4x1c1_reference,    &gemm_qd8_qs4b_4x1c1_reference,
 };
 
 constexpr const FloatGemmKernel* kFloatGemmKernels[] = {

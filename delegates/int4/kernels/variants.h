@@ -20,6 +20,9 @@ extern const DynamicGemmKernel gemm_qd8_qs8cw_4x1c1_reference;
 extern const DynamicGemmKernel gemm_qd8_qs4b_4x1c1_reference;
 extern const DynamicGemmKernel gemm_qd8_qs4cw_4x16c4_avx2;
 extern const DynamicGemmKernel gemm_qd8_qs4b_4x16c4_avx2;
+extern const DynamicGemmKernel gemm_qd8_qs4cw_8x32c4_avx512_vnni;
+extern const DynamicGemmKernel gemm_qd8_qs8cw_8x32c4_avx512_vnni;
+extern const DynamicGemmKernel gemm_qd8_qs4b_6x32c4_avx512_vnni;
 
 extern const FloatGemmKernel gemm_f32_qs4cw_4x1c1_reference;
 extern const FloatGemmKernel gemm_f32_qs8cw_4x1c1_reference;

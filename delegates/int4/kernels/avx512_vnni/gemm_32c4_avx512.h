@@ -39,33 +39,45 @@ static size_t PackedBytes32c4(const GemmShape& shape) {
 
 // A group has four bytes for each channel. Of 8 bits: channels 0 to 31 one after the other. Of 4 bits: channel i in the
 // low nibbles of the bytes from 4 * i on, channel i + 16 in the high ones. Padding is 0, which adds nothing.
+//
+// Packs `channels` values from number `begin` on into the groups of one tap, those of output channel i of the block.
+// Returns their sum.
+template <int32_t bits>
+static int32_t PackChannels32c4(const WeightValues& source, size_t begin, int32_t channels, int32_t i,
+                                uint8_t* groups) {
+  constexpr int32_t kPiece = 64 * kKr4;
+  const int32_t place = bits == 8 ? i : i % 16;
+  const int32_t bit = bits == 8 ? 0 : i / 16 * 4;
+  uint8_t* group = groups + place * kKr4;
+  int32_t sum = 0;
+  for (int32_t c = 0; c < channels; c += kPiece) {
+    uint8_t values[kPiece] = {};
+    const int32_t count = channels - c < kPiece ? channels - c : kPiece;
+    sum += UnpackUnsigned(source, begin + c, count, values);
+    for (int32_t k = 0; k < count; k += kKr4, group += GroupBytes(bits)) {
+      uint32_t four, others;
+      std::memcpy(&four, values + k, kKr4);
+      std::memcpy(&others, group, kKr4);
+      others |= four << bit;
+      std::memcpy(group, &others, kKr4);
+    }
+  }
+  return sum;
+}
+
 template <int32_t bits>
 static void Pack32c4(const GemmShape& shape, const WeightSource& source, void* packed) {
-  constexpr int32_t kPiece = 64 * kKr4;
   std::memset(packed, 0, PackedBytes32c4<bits>(shape));
   const size_t depth = size_t(shape.taps) * shape.channels;
   uint8_t* block = static_cast<uint8_t*>(packed);
   for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr32, block += BlockBytes32c4<bits>(shape)) {
     int32_t sums[kNr32] = {};
     for (int32_t i = 0; i < kNr32 && n_begin + i < shape.n; ++i) {
-      const int32_t place = bits == 8 ? i : i % 16;
-      const int32_t bit = bits == 8 ? 0 : i / 16 * 4;
-      uint8_t* group = block + ChannelSectionBytes(kNr32) + place * kKr4;
+      uint8_t* groups = block + ChannelSectionBytes(kNr32);
       size_t begin = (n_begin + i) * depth;
-      for (int32_t tap = 0; tap < shape.taps; ++tap) {
-        for (int32_t c = 0; c < shape.channels; c += kPiece) {
-          uint8_t values[kPiece] = {};
-          const int32_t count = shape.channels - c < kPiece ? shape.channels - c : kPiece;
-          sums[i] += UnpackUnsigned(source.values, begin, count, values);
-          begin += count;
-          for (int32_t k = 0; k < count; k += kKr4, group += GroupBytes(bits)) {
-            uint32_t four, others;
-            std::memcpy(&four, values + k, kKr4);
-            std::memcpy(&others, group, kKr4);
-            others |= four << bit;
-            std::memcpy(group, &others, kKr4);
-          }
-        }
+      for (int32_t tap = 0; tap < shape.taps; ++tap, begin += shape.channels) {
+        sums[i] += PackChannels32c4<bits>(source.values, begin, shape.channels, i, groups);
+        groups += GroupsOfTap(shape) * GroupBytes(bits);
       }
     }
     WriteChannelSection(source, n_begin, shape.n, kNr32, source.input_zero_point, sums,
@@ -191,6 +203,37 @@ static SumFunction SumOf(int32_t rows) {
   return kByRows[rows - 1];
 }
 
+// 16 times as many products of 4-bit weights stay within 32 bits.
+template <int32_t bits>
+constexpr int64_t kMaxDepth32c4 = bits == 4 ? 1 << 16 : INT64_MAX;
+
+// The sums of `columns` columns of a block and as many rows as there are corrections; of deep sums, each half on its
+// own.
+template <int32_t bits>
+static inline void SumColumns(const GemmShape& shape, const TileInput& input, int32_t rows, int32_t columns, bool deep,
+                              const uint8_t* groups, __m512i (*sums)[2]) {
+  if (deep || columns <= 16) {
+    SumOf<bits, Columns::kLow>(rows)(shape, input, groups, sums);
+    if (columns > 16) SumOf<bits, Columns::kHigh>(rows)(shape, input, groups, sums);
+  } else {
+    SumOf<bits, Columns::kBoth>(rows)(shape, input, groups, sums);
+  }
+}
+
+// The weights' offset times the sum of each of the first `rows` rows.
+template <int32_t bits>
+static inline void RowCorrections(const GemmShape& shape, const int8_t* const* tile_rows, int32_t step, int32_t rows,
+                                  int32_t* corrections) {
+  constexpr int32_t kWeightOffset = 1 << (bits - 1);
+  for (int32_t m = 0; m < rows; ++m) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int32_t tap = 0; tap < shape.taps; ++tap) {
+      sum = _mm512_add_epi32(sum, SumOfRow(tile_rows[tap * step + m], shape.channels));
+    }
+    corrections[m] = kWeightOffset * _mm512_reduce_add_epi32(sum);
+  }
+}
+
 // One block of output channels of a tile of `rows` rows.
 struct TileBlock {
   const int32_t* bias;  // multipliers and shifts follow
@@ -270,22 +313,11 @@ static inline void FinishBlock(const GemmShape& shape, const GemmTile& tile, con
 // Up to kMaxRows rows of a tile, from row m_begin on; `step` is the kernel's mr.
 template <int32_t bits>
 static void RunRows32c4(const GemmShape& shape, const GemmTile& tile, int32_t m_begin, int32_t rows, int32_t step) {
-  constexpr int32_t kWeightOffset = 1 << (bits - 1);
-  // 16 times as many products of 4-bit weights stay within 32 bits.
-  constexpr int64_t kMaxDepth = bits == 4 ? 1 << 16 : INT64_MAX;
   int32_t corrections[kMaxRows];
-  for (int32_t m = 0; m < rows; ++m) {
-    __m512i sum = _mm512_setzero_si512();
-    for (int32_t tap = 0; tap < shape.taps; ++tap) {
-      sum = _mm512_add_epi32(sum, SumOfRow(tile.rows[tap * step + m_begin + m], shape.channels));
-    }
-    corrections[m] = kWeightOffset * _mm512_reduce_add_epi32(sum);
-  }
+  RowCorrections<bits>(shape, tile.rows + m_begin, step, rows, corrections);
   const TileInput input = {tile.rows + m_begin, step, corrections};
-  const bool deep = int64_t{shape.taps} * shape.channels > kMaxDepth;
+  const bool deep = int64_t{shape.taps} * shape.channels > kMaxDepth32c4<bits>;
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
-  const SumFunction sum_low = SumOf<bits, Columns::kLow>(rows), sum_high = SumOf<bits, Columns::kHigh>(rows);
-  const SumFunction sum_both = SumOf<bits, Columns::kBoth>(rows);
   const size_t block_bytes = BlockBytes32c4<bits>(shape);
   const uint8_t* packed = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr32 * block_bytes;
   int8_t* out = tile.out + m_begin * tile.out_stride;
@@ -293,12 +325,7 @@ static void RunRows32c4(const GemmShape& shape, const GemmTile& tile, int32_t m_
     const int32_t columns = tile.n_end - n < kNr32 ? tile.n_end - n : kNr32;
     const uint8_t* groups = packed + ChannelSectionBytes(kNr32);
     __m512i sums[kMaxRows][2];
-    if (deep || columns <= 16) {
-      sum_low(shape, input, groups, sums);
-      if (columns > 16) sum_high(shape, input, groups, sums);
-    } else {
-      sum_both(shape, input, groups, sums);
-    }
+    SumColumns<bits>(shape, input, rows, columns, deep, groups, sums);
     FinishBlock(shape, tile, {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, rows, out}, sums);
   }
 }
