@@ -95,7 +95,7 @@ class AdbDevice:
         listed = states(port)
         if serial not in listed:
             there = ", ".join(f"{name} ({state})" for name, state in sorted(listed.items())) or "none"
-            raise BadInput(f"device '{serial}': adb lists no such device; it lists: {there}")
+            raise BadInput(f"device '{serial}': adb lists no such device; connect it, or choose of: {there}")
         if listed[serial] != "device":
             mend = {
                 "unauthorized": "allow this computer on the device's screen",

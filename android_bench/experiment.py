@@ -40,9 +40,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("threads", 1), ("runs", 1), ("warmup", 0), ("seed", 0)):
             if getattr(self, name) < least:
-                raise BadInput(f"{name}={getattr(self, name)}: the least is {least}")
+                raise BadInput(f"{name}={getattr(self, name)}: the least is {least}; give more")
         if not 0 <= self.min_secs <= self.max_secs:
-            raise BadInput(f"min_secs={self.min_secs:g}, max_secs={self.max_secs:g}: need 0 <= min_secs <= max_secs")
+            raise BadInput(f"min_secs={self.min_secs:g}, max_secs={self.max_secs:g}: give 0 <= min_secs <= max_secs")
 
     def flags(self) -> list[str]:
         """The runner's flags."""
@@ -104,11 +104,12 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
-            raise BadInput(f"runtime '{self.runtime}': there are {' and '.join(RUNTIMES)}")
+            raise BadInput(f"runtime '{self.runtime}': not known; give {' or '.join(RUNTIMES)}")
         if self.runtime == "tflite" and self.runtime_library is None:
-            raise BadInput("runtime 'tflite': name its library with runtime_library=, such as libtensorflow-lite.so")
+            raise BadInput("runtime 'tflite': name its library with --runtime_library, such as libtensorflow-lite.so")
         if not self.model.is_file():
-            raise BadInput(f"{self.model}: no such file; give a .tflite model")
+            found = "is no file" if self.model.exists() else "no such file"
+            raise BadInput(f"{self.model}: {found}; give a .tflite model")
 
 
 def delegate_options(text: str) -> dict[str, str]:

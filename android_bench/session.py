@@ -83,7 +83,7 @@ class Session:
             An array for each output, [samples, ...], in the model's order and types.
         """
         if not inputs or any(len(x) == 0 for x in inputs):
-            raise BadInput(f"{experiment.model}: no samples to run")
+            raise BadInput(f"{experiment.model}: no samples to run; give at least one")
         with tempfile.TemporaryDirectory(prefix="tfq-io-") as name:
             local = Path(name)
             for i, array in enumerate(inputs):
@@ -150,7 +150,7 @@ class Session:
         _LOG.debug("%s: %s", self.device.serial, shlex.join(command))
         done = self.device.shell(command, timeout=experiment.settings.time_limit(), doing=what)
         if done.code != 0:
-            raise _failure(done, self.device.serial, what, {model: str(experiment.model)})
+            raise _failure(done, self.device.serial, what, self._names(experiment))
         try:
             said: dict[str, Any] = json.loads(done.stdout)
         except ValueError as error:
@@ -171,7 +171,7 @@ class Session:
             options = {"threads": str(threads), **options, "report": report}
             flags.append(f"--delegate_report={report}")
         elif not library.is_file():
-            raise BadInput(f"delegate '{delegate.name}': neither int4 nor the file of a library")
+            raise BadInput(f"delegate '{delegate.name}': neither int4 nor the file of a library; give one of them")
         self._put(library)
         flags.append(f"--external_delegate_path={self._path(library)}")
         if options:
@@ -189,6 +189,15 @@ class Session:
             self._pushed[file] = remote
         if new:
             self._verify({self._path(file): sha256(file) for file in new})
+
+    def _names(self, experiment: Experiment) -> dict[str, str]:
+        """What the user calls the files on the device, by their paths there."""
+        names = {remote: str(local) for local, remote in self._pushed.items()}
+        if experiment.delegate is not None and experiment.delegate.own:
+            from tfq_pipeline import native
+
+            names[self._path(native.library(self.info.platform))] = experiment.delegate.name
+        return names
 
     def _path(self, local: Path) -> str:
         """Where a pushed file lies on the device."""

@@ -55,3 +55,30 @@ def images(count: int = 96, size: int = 12, batch: int = 40, classes: int = 5, s
             yield Batch((x[start : start + batch],), y[start : start + batch])
 
     return Data("images", batches, count)
+
+
+def keras3_net() -> Any:
+    """A Keras 3 net of four classes for images [12, 12, 1]: convolution, batch norm, depthwise, residual, pooling,
+    dense; random statistics."""
+    import keras
+
+    layers = keras.layers
+    keras.utils.set_random_seed(5)
+    image = keras.Input((12, 12, 1), name="image")
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="stem")(image)
+    x = layers.BatchNormalization(name="stem_bn")(x)
+    x = layers.ReLU(6.0, name="stem_relu6")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    x = layers.Add(name="residual")([x, y])
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, layers.Dense(4, name="logits")(x), name="small")
+    rng = np.random.default_rng(2)
+    bn = model.get_layer("stem_bn")
+    bn.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in bn.get_weights()])
+    return model
+
+
+def grey_images(count: int = 48, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Random images float32 [count, 12, 12, 1] in 0..1 for `keras3_net`, and a class from 0 to 3 for each."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0, 1, (count, 12, 12, 1)).astype(np.float32), rng.integers(0, 4, count)

@@ -15,9 +15,7 @@ class Result(pipeline.Result):
 
     def report(self, directory: str | os.PathLike[str]) -> Path:
         """Writes a run folder: ``run.json``, ``plan.npz`` and the page ``report.html``, whose path is returned."""
-        folder = report.create(directory, self.document)
-        self.plan.save(folder / "plan.npz")
-        return report.render(folder)
+        return report.publish(directory, self.document, self.plan)
 
 
 def quantize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from tfq_pipeline.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,32 @@ class Data:
                 yield _joined(held)
 
         return replace(self, open=batches)
+
+
+def check_classes(labels: np.ndarray, outputs: Sequence[int | None], name: str, start: int | None) -> None:
+    """Checks class labels against what a model says.
+
+    Args:
+        labels: whole numbers [n, ...] from 0.
+        outputs: shape of the model's output [n, ..., classes]; one column means two classes.
+        name: of the data, for the message.
+        start: number of the first of these samples in the data, None where they are shuffled.
+
+    Raises:
+        BadInput: labels of another shape, or of classes that the model does not have.
+    """
+    *rows, classes = outputs[1:]
+    if len(outputs) < 2 or list(labels.shape[1:]) != rows:
+        found, wanted = (", ".join(map(str, ("?", *shape[1:]))) for shape in (labels.shape, outputs))
+        raise BadInput(
+            f"{name}: class labels of shape [{found}] for outputs of shape [{wanted}]; "
+            "give one class number for each row of the output"
+        )
+    limit = max(2, classes or 0)
+    if labels.size and labels.max() >= limit:
+        bad = int(np.argmax(labels.reshape(len(labels), -1).max(axis=1)))
+        which = "a label" if start is None else f"the label of sample {start + bad}"
+        raise BadInput(f"{name}: {which} is {labels.max()}, the model has classes 0..{limit - 1}; correct it")
 
 
 def _joined(batches: list[Batch]) -> Batch:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_pipeline.data import Data, InputSpec
+from tfq_pipeline.data import Data, InputSpec, check_classes
 from tfq_pipeline.errors import BadInput
 
 Run = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
@@ -43,6 +43,7 @@ def evaluate(
     """
     from tfq_pipeline import readers
 
+    readers.require({}, data=data)
     if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(".tflite"):
         from tfq_pipeline.tflite.interpreter import open_model
 
@@ -107,18 +108,8 @@ class _Classes:
     single: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def add(self, output: np.ndarray, labels: np.ndarray, name: str, start: int) -> None:
-        if output.shape[:-1] != labels.shape:
-            raise BadInput(
-                f"{name}: class labels of shape {list(labels.shape)} for outputs of shape {list(output.shape)}; "
-                "give one class number for each row of the output"
-            )
+        check_classes(labels, output.shape, name, start)
         self.classes = output.shape[-1]
-        limit = max(2, self.classes)
-        if labels.size and labels.max() >= limit:
-            bad = start + int(np.argmax(labels.reshape(len(labels), -1).max(axis=1)))
-            raise BadInput(
-                f"{name}: the label of sample {bad} is {labels.max()}, the model has classes 0..{limit - 1}; correct it"
-            )
         self.total += labels.size
         if self.classes == 1:
             self.single.append((output[..., 0], labels))

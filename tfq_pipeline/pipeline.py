@@ -142,10 +142,12 @@ def quantize(
         GateFailed: when the verification of the result fails.
     """
     chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    calibration, train = readers.require(chosen.needs(), calibration, data, train)
     imported = importers.load(model)
-    sources = _sources(imported.input_specs, calibration, data, train)
-    _check_sources(chosen, sources)
+    sources = _sources(imported.input_specs, calibration, data, train, seed)
     graph = KerasGraph.from_model(imported.model)
+    # First of all, since it shows whether the data to measure on fit the model.
+    before = None if sources.test is None else _measure(graph.run, sources.test, "float", progress)
     float_data = lower_float(graph.fold_batch_norm())
     about = {
         "recipe": chosen.name,
@@ -173,41 +175,29 @@ def quantize(
         "verification": dict(state.verification),
         "data": {name: part.provenance for name, part in vars(sources).items() if part is not None},
     }
-    if sources.test is not None:
-        document["metrics"] = _metrics(graph, state.data, sources.test, progress)
+    if sources.test is not None and before is not None:
+        after = _measure(open_model(state.data).run, sources.test, "quantized", progress)
+        document["metrics"] = {"float": before, "quantized": after}
+        if "accuracy" in before:
+            document["metrics"]["accuracy_drop"] = round((before["accuracy"] - after["accuracy"]) * 100, 4)
     return Result(state.data, float_data, state.plan, state.graph, document)
 
 
 def _sources(
-    inputs: tuple[InputSpec, ...], calibration: DataLike | None, data: DataLike | None, train: DataLike | None
+    inputs: tuple[InputSpec, ...],
+    calibration: DataLike | None,
+    data: DataLike | None,
+    train: DataLike | None,
+    seed: int,
 ) -> Sources:
-    if isinstance(data, str) and readers.is_builtin(data):
-        calibration, train = calibration or data, train or data
-
     def opened(source: DataLike | None, split: readers.Split, labels: bool) -> Data | None:
         if source is None or isinstance(source, Data):
             return source
-        return readers.open_data(source, inputs, split, labels)
+        return readers.open_data(source, inputs, split, labels, seed=seed)
 
     labelled = opened(train, "train", True)
-    return Sources(opened(calibration, "calibration", False) or labelled, labelled, opened(data, "test", True))
-
-
-# Data that passes need: the flag that gives it, and what it is for.
-_NEEDS: Mapping[str, tuple[str, str]] = {
-    "calibration": ("--calibration", "samples to calibrate with"),
-    "train": ("--train", "labelled data to train on"),
-}
-
-
-def _check_sources(chosen: recipes.Recipe, sources: Sources) -> None:
-    for config in chosen.passes:
-        if config.needs is not None and getattr(sources, config.needs) is None:
-            flag, purpose = _NEEDS[config.needs]
-            raise BadInput(
-                f"recipe {chosen.name}: its pass '{config.kind}' needs {purpose}; "
-                f"give {flag}, or --data with a built-in data set"
-            )
+    samples = labelled if calibration is None else opened(calibration, "calibration", False)
+    return Sources(samples, labelled, opened(data, "test", True))
 
 
 def _fold_batch_norm(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -354,10 +344,5 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
 }
 
 
-def _metrics(graph: Graph, data: bytes, test: Data, progress: Progress) -> dict[str, Any]:
-    before = measure(graph.run, test, lambda done, of: progress("evaluate float", done, of))
-    after = measure(open_model(data).run, test, lambda done, of: progress("evaluate quantized", done, of))
-    document: dict[str, Any] = {"float": before, "quantized": after}
-    if "accuracy" in before:
-        document["accuracy_drop"] = round((before["accuracy"] - after["accuracy"]) * 100, 4)
-    return document
+def _measure(run: Any, test: Data, which: str, progress: Progress) -> dict[str, float]:
+    return measure(run, test, lambda done, of: progress(f"evaluate {which}", done, of))

@@ -36,6 +36,38 @@ def is_builtin(spec: str) -> bool:
     return spec in datasets.BUILT_IN
 
 
+# What each kind of data is for, as errors say it.
+_PURPOSES = {"calibration": "samples to calibrate with", "train": "labelled data to train on"}
+
+
+def require(needs: Mapping[str, str], calibration: Any = None, data: Any = None, train: Any = None) -> tuple[Any, Any]:
+    """Looks whether the data of a run are there: cheap, so that it can come before a model is loaded.
+
+    Args:
+        needs: names of data that the passes of the recipe read, with the pass; see `recipe.Recipe.needs`.
+        calibration, data, train: as `open_data` takes them, None where not given. A built-in data set as `data` stands
+            for the two others as well, and `train` for `calibration`.
+
+    Returns:
+        The data to calibrate with and to train on; the first is None where the second serves.
+
+    Raises:
+        BadInput: data that a pass reads were not given, or there is no such file, folder or data set.
+    """
+    for source in (calibration, data, train):
+        if isinstance(source, str | os.PathLike):
+            _kind(os.fspath(source))
+    if isinstance(data, str) and is_builtin(data):
+        calibration = data if calibration is None else calibration
+        train = data if train is None else train
+    given = {"calibration": train if calibration is None else calibration, "train": train}
+    for name, reader in needs.items():
+        if given[name] is None:
+            needed = f"the recipe's pass '{reader}' needs {_PURPOSES[name]}"
+            raise BadInput(f"{needed}; give --{name}, or --data with a built-in data set")
+    return calibration, train
+
+
 def open_data(
     spec: Any, inputs: Sequence[InputSpec], split: Split, labels: bool, batch_size: int = 64, seed: int = 0
 ) -> Data:
@@ -77,20 +109,33 @@ def _named(
     rng: np.random.Generator | None,
     seed: int,
 ) -> Data:
-    if is_builtin(spec):
-        data = datasets.load(spec, split, batch_size, seed)
-        return _checked(data, inputs, labels, already_finite=True)
-    path = Path(spec)
-    if path.is_dir():
-        return _checked(_folder(path, inputs, labels, batch_size, rng), inputs, labels, already_finite=True)
-    if path.suffix == ".npz":
-        arrays = _read_npz(path)
-        provenance: dict[str, object] = {"path": spec, "sha256": _sha256(path)}
-        return _arrays(spec, arrays, inputs, labels, batch_size, rng, provenance)
-    if _FUNCTION.match(spec) and not path.exists():
+    kind = _kind(spec)
+    if kind == "built_in":
+        return _checked(datasets.load(spec, split, batch_size, seed), inputs, labels, already_finite=True)
+    if kind == "function":
         return _function(spec, inputs, labels)
+    path = Path(spec)
+    if kind == "folder":
+        return _checked(_folder(path, inputs, labels, batch_size, rng), inputs, labels, already_finite=True)
+    arrays = _read_npz(path)
+    provenance: dict[str, object] = {"path": spec, "sha256": _sha256(path)}
+    return _arrays(spec, arrays, inputs, labels, batch_size, rng, provenance)
+
+
+def _kind(spec: str) -> Literal["built_in", "folder", "npz", "function"]:
+    path = Path(spec)
+    if is_builtin(spec):
+        return "built_in"
+    if path.is_dir():
+        return "folder"
+    if path.is_file() and path.suffix == ".npz":
+        return "npz"
     if path.exists():
         raise BadInput(f"{spec}: is neither .npz nor a folder; give one of them, or package.module:function")
+    if path.suffix == ".npz":
+        raise BadInput(f"{spec}: no such file; give an .npz with arrays named after the inputs, or x and y")
+    if _FUNCTION.match(spec):
+        return "function"
     known = ", ".join(sorted(datasets.BUILT_IN))
     raise BadInput(f"{spec}: no such file, folder or data set; give .npz, a folder of images, or one of: {known}")
 
@@ -176,13 +221,11 @@ def _batches_of(produced: Iterable[Any], name: str, inputs: tuple[InputSpec, ...
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    if path.is_file() and not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):
         raise BadInput(f"{path}: is damaged or no .npz; write it again with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file; give an .npz with arrays named after the inputs, or x and y") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{path}: cannot be read as .npz ({first}); write it again with numpy.savez") from error

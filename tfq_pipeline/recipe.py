@@ -261,6 +261,10 @@ class Recipe(_Options):
     description: str = ""
     passes: tuple[PassConfig, ...]
 
+    def needs(self) -> dict[str, str]:
+        """Data that the passes read, "calibration" or "train": the name of a pass that does, by name of the data."""
+        return {config.needs: config.kind for config in self.passes if config.needs is not None}
+
 
 def spec_for(config: Quantize, name: str, kind: str, op: str | None) -> tuple[WeightSpec | None, ActivationSpec | None]:
     """What the pass asks of one layer: rules apply in order, later ones win.

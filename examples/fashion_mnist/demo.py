@@ -87,7 +87,7 @@ def main(argv: list[str]) -> None:
         "agreement": agreed,
         "benchmarks": benchmarks,
     }
-    page = report.render(report.create(output, document))
+    page = report.publish(output, document)
     show(runs, agreed, benchmarks)
     print(f"\nreport: {page}")
 

@@ -45,13 +45,28 @@ def writable(path: str, flag: str) -> Path:
         BadInput: its folder is not there or cannot be written to, or the path is a folder.
     """
     target = Path(path)
-    folder = target.parent
+    parent = target.parent
     if target.is_dir():
         raise BadInput(f"--{flag}={path}: is a folder; name a file")
-    if not folder.is_dir():
-        raise BadInput(f"--{flag}={path}: there is no folder {folder}; make it first")
-    if not os.access(folder, os.W_OK):
-        raise BadInput(f"--{flag}={path}: the folder {folder} cannot be written to; choose another")
+    if not parent.is_dir():
+        raise BadInput(f"--{flag}={path}: there is no folder {parent}; make it first")
+    if not os.access(parent, os.W_OK):
+        raise BadInput(f"--{flag}={path}: the folder {parent} cannot be written to; choose another")
+    return target
+
+
+def folder(path: str, flag: str) -> Path:
+    """A folder that is there and can be written to, or that can be made.
+
+    Raises:
+        BadInput: the path is a file, or nothing can be made there.
+    """
+    target = Path(path)
+    nearest = next(p for p in (target, *target.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise BadInput(f"--{flag}={path}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK):
+        raise BadInput(f"--{flag}={path}: the folder {nearest} cannot be written to; choose another")
     return target
 
 

@@ -29,6 +29,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("runtime", "litert", ["litert", "tflite"], "Runtime on the device.", flag_values=values)
     flags.DEFINE_string("runtime_library", None, "The runtime's library, for tflite.", flag_values=values)
     flags.DEFINE_string("cpu", None, "CPU that the emulator shows, such as cortex-a53.", flag_values=values)
+    flags.DEFINE_integer("adb_port", None, "Port of the adb server; 5037 by default.", flag_values=values)
     flags.DEFINE_integer("num_threads", 1, "Threads.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("num_runs", 50, "Least number of measured runs.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("warmup_runs", 1, "Runs before those.", lower_bound=0, flag_values=values)
@@ -69,7 +70,7 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
         runtime=values.runtime,
         runtime_library=values.runtime_library,
         allow_undelegated=values.allow_undelegated,
-        **({} if values.cpu is None else {"cpu": values.cpu}),
+        **{name: values[name].value for name in ("adb_port", "cpu") if values[name].value is not None},
     )
 
 

@@ -14,14 +14,14 @@ USAGE = ""
 
 
 def define(values: flags.FlagValues) -> None:
-    """The verb has no flags of its own."""
+    flags.DEFINE_integer("adb_port", None, "Port of the adb server; 5037 by default.", flag_values=values)
 
 
 def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> Any:
     arguments.none(args, "devices")
     import tfq_pipeline as tfq
 
-    return tfq.devices()
+    return tfq.devices() if values.adb_port is None else tfq.devices(values.adb_port)
 
 
 def show(document: Any, terminal: Terminal) -> None:

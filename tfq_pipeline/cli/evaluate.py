@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from tfq_pipeline import readers
 from tfq_pipeline.cli import arguments
 from tfq_pipeline.cli.terminal import Terminal, table
 
@@ -25,6 +26,7 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
     model = arguments.one(args, "evaluate", "MODEL")
     data = arguments.needed(values.data, "data", "labelled data, such as fashion_mnist or samples.npz")
     arguments.present(model, "a .keras, .h5, SavedModel or .tflite")
+    readers.require({}, data=data)
     import tfq_pipeline as tfq
 
     with terminal.progress() as progress:

@@ -26,12 +26,7 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
 
 def show(document: Any, terminal: Terminal) -> None:
     console = terminal.console()
-    console.print(
-        f"{document['size_bytes']:,} bytes, {document['compression_ratio']:.2f} times smaller than the float"
-        f" {document['float_size_bytes']:,}; {document['float_ops']} float ops,"
-        f" {document['unfolded_batch_norms']} unfolded batch norms",
-        soft_wrap=True,
-    )
+    console.print(size_line(document), soft_wrap=True)
     console.print("ops: " + ", ".join(f"{name} {count}" for name, count in document["ops"].items()), soft_wrap=True)
     weights = table("layer", "op", "shape", "bits", "scheme", "granularity", "bytes", left=3)
     for entry in document["weights"]:
@@ -45,3 +40,27 @@ def show(document: Any, terminal: Terminal) -> None:
             f"{entry['bytes']:,}",
         )
     console.print(weights)
+    for line in delegate_lines(document["delegate"]):
+        console.print(line, soft_wrap=True)
+
+
+def size_line(document: Any) -> str:
+    """Size, and what must not be there, in words."""
+    return (
+        f"{document['size_bytes']:,} bytes of the float model's {document['float_size_bytes']:,} (compression ratio"
+        f" {document['compression_ratio']:.2f}); {document['float_ops']} float ops,"
+        f" {document['unfolded_batch_norms']} unfolded batch norms"
+    )
+
+
+def delegate_lines(found: Any) -> list[str]:
+    """What the delegate would take, in words: how many nodes, and for the rest each reason once."""
+    if "unavailable" in found:
+        return [f"delegate: not asked: {found['unavailable']}"]
+    reasons: dict[str, list[str]] = {}
+    for node in found["declined"]:
+        ops = reasons.setdefault(node["reason"], [])
+        if node["op"] not in ops:
+            ops.append(node["op"])
+    taken = f"delegate: takes {found['delegated']} of {found['total']} nodes"
+    return [taken, *(f"delegate: leaves {', '.join(ops)}: {reason}" for reason, ops in reasons.items())]

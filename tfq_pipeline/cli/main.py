@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
 from absl import flags
 
@@ -21,6 +21,9 @@ from tfq_pipeline.cli.terminal import Terminal, own_streams
 from tfq_pipeline.errors import BadInput, DeviceFailed, TfqError
 
 INTERRUPTED = 130
+
+# absl's spellings of --help, as its other programs have them.
+_HELP = ("-h", "--help", "-help", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
 
 VERBS: Mapping[str, str] = {
     "quantize": "run a recipe on a model and write a .tflite",
@@ -69,14 +72,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except TfqError as error:
         return _failed(error)
+    except KeyboardInterrupt:
+        return _interrupted(sys.stderr)
     except BrokenPipeError:
         # The reader of a pipe went away; point stdout elsewhere so that the interpreter's last flush is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
 
 
+def program() -> NoReturn:
+    """The console script. What libraries still print while the interpreter goes down is no part of the result."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sys.exit(code)
+
+
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments:
+        raise BadInput("no verb; 'tfq --help' lists them")
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
+    if arguments[0] in _HELP:
         print(_overview())
         return 0
     if arguments[0] == "--version":
@@ -85,6 +105,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"tfq {version('tfq')}")
         return 0
     name = arguments[0]
+    if name.startswith("-"):
+        raise BadInput(f"{name}: flags stand behind the verb; write 'tfq VERB {name}'")
     if name not in VERBS:
         close = difflib.get_close_matches(name, VERBS, 1)
         known = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(VERBS)}"
@@ -109,8 +131,7 @@ def _run(verb: Verb, rest: Sequence[str], values: flags.FlagValues) -> int:
                 verb.show(document, terminal)
             terminal.out.flush()
         except KeyboardInterrupt:
-            print("tfq: interrupted; nothing was left half-written", file=terminal.err)
-            return INTERRUPTED
+            return _interrupted(terminal.err)
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -130,6 +151,11 @@ def _as_ours(error: Exception) -> TfqError:
         return BadInput(f"{error.filename}: {error.strerror}; check the path, its permissions and the disk")
     first = (str(error).strip().splitlines() or ["no message"])[0]
     return DeviceFailed(f"{type(error).__name__}: {first}; a fault in tfq: --verbosity=1 shows where")
+
+
+def _interrupted(stream: TextIO) -> int:
+    print("tfq: interrupted; nothing was left half-written", file=stream, flush=True)
+    return INTERRUPTED
 
 
 def _failed(error: TfqError, terminal: Terminal | None = None) -> int:
@@ -152,7 +178,7 @@ def _flags(verb: Verb) -> flags.FlagValues:
 
 
 def _parse(name: str, values: flags.FlagValues, arguments: list[str]) -> list[str]:
-    words = ["--help" if word == "-h" else word for word in arguments[1:]]
+    words = ["--help" if word in _HELP else word for word in arguments[1:]]
     try:
         return list(values([f"tfq {name}", *words])[1:])
     except flags.UnrecognizedFlagError as error:
@@ -160,7 +186,8 @@ def _parse(name: str, values: flags.FlagValues, arguments: list[str]) -> list[st
         hint = f"did you mean --{close[0]}?" if close else f"'tfq {name} --help' lists them"
         raise BadInput(f"--{error.flagname}: unknown flag of {name}; {hint}") from error
     except flags.Error as error:
-        raise BadInput(f"{error}; see 'tfq {name} --help'") from error
+        said = str(error).removeprefix("ERROR:: ")
+        raise BadInput(f"{said}; see 'tfq {name} --help'") from error
 
 
 @contextlib.contextmanager
@@ -208,4 +235,4 @@ def _help(name: str, verb: Verb, values: flags.FlagValues) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -7,8 +7,9 @@ from typing import Any
 
 from absl import flags
 
-from tfq_pipeline import recipe
+from tfq_pipeline import readers, recipe
 from tfq_pipeline.cli import arguments
+from tfq_pipeline.cli.inspect import size_line
 from tfq_pipeline.cli.terminal import Terminal, table
 
 USAGE = (
@@ -35,7 +36,10 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
     model = arguments.one(args, "quantize", "MODEL")
     chosen = recipe.load(arguments.needed(values.recipe, "recipe", "a recipe; 'tfq recipes' lists the built-in ones"))
     output = arguments.writable(arguments.needed(values.output, "output", "the .tflite to write"), "output")
+    if values.report:
+        arguments.folder(values.report, "report")
     arguments.present(model, "a .keras, .h5 or SavedModel")
+    readers.require(chosen.needs(), values.calibration, values.data, values.train)
     import tfq_pipeline as tfq
 
     with terminal.progress() as progress:
@@ -51,12 +55,7 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
 def show(document: Any, terminal: Terminal) -> None:
     inspected, checked = document["inspect"], document["verification"]
     console = terminal.console()
-    console.print(
-        f"{document['output']}: {inspected['size_bytes']:,} bytes, {inspected['compression_ratio']:.2f} times smaller"
-        f" than the float {inspected['float_size_bytes']:,}; {inspected['float_ops']} float ops,"
-        f" {inspected['unfolded_batch_norms']} unfolded batch norms",
-        soft_wrap=True,
-    )
+    console.print(f"{document['output']}: {size_line(inspected)}", soft_wrap=True)
     if checked:
         console.print(
             f"verified on {checked['samples']} samples: largest error {checked['max_abs_error_lsb']} LSB,"

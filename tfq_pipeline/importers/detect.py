@@ -27,7 +27,7 @@ def detect(path: str | os.PathLike[str]) -> str:
     """
     path = Path(path)
     if not path.exists():
-        raise BadInput(f"{path}: no such file or folder")
+        raise BadInput(f"{path}: no such file or folder; check the path")
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return "saved_model"
@@ -49,7 +49,9 @@ def detect(path: str | os.PathLike[str]) -> str:
     if path.suffix == ".onnx" and head[:1] == b"\x08":
         return "onnx"
     if path.suffix in (".keras", ".h5", ".hdf5", ".tflite", ".onnx", ".pt2"):
-        raise BadInput(f"{path}: the file is corrupt: its first bytes are not those of a {path.suffix} file")
+        raise BadInput(
+            f"{path}: the file is corrupt: its first bytes are not those of a {path.suffix} file; save or copy it again"
+        )
     raise BadInput(f"{path}: not a model of a known format; {WANTED}")
 
 

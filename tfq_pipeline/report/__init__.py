@@ -1,6 +1,5 @@
-"""Run folders and their HTML page: `create` writes ``run.json``, `render` makes ``report.html`` of it."""
+"""Run folders and their HTML page: `publish` writes ``run.json`` and ``report.html``, `render` makes the page anew."""
 
-from tfq_pipeline.report.page import render
-from tfq_pipeline.report.run import create
+from tfq_pipeline.report.page import publish, render
 
-__all__ = ["create", "render"]
+__all__ = ["publish", "render"]

@@ -2,36 +2,73 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tfq_pipeline.errors import BadInput
+from tfq_pipeline.plan import Plan
 from tfq_pipeline.report import figures
 from tfq_pipeline.report.figures import Bar
-from tfq_pipeline.report.run import load, write
+from tfq_pipeline.report.run import FILE, document_of, load, whole_folder, with_runs
 
 PAGE = "report.html"
 FLOAT = "float"
 
 
-def render(directory: str | os.PathLike[str]) -> Path:
-    """Writes ``report.html`` beside ``run.json`` and returns its path; the page needs no other file and no network.
+def publish(directory: str | os.PathLike[str], document: Mapping[str, Any], plan: Plan | None = None) -> Path:
+    """Writes a run folder, all of it or nothing: ``run.json``, ``plan.npz`` and ``report.html``.
+
+    Args:
+        directory: made where it is missing; files of an older run in it are replaced.
+        document: a quantize document, or one with the keys that `report.run` lists.
+        plan: stored where it is given.
+
+    Returns:
+        Path of the page.
 
     Raises:
-        BadInput: the folder holds no run.
+        BadInput: the folder cannot be made or written to.
     """
+    run = document_of(document)
+    with whole_folder(directory) as folder:
+        (folder / FILE).write_text(json.dumps(run, indent=1) + "\n", "utf-8")
+        if plan is not None:
+            plan.save(folder / "plan.npz")
+        (folder / PAGE).write_text(page(with_runs(run)), "utf-8")
+    return Path(directory) / PAGE
+
+
+def render(directory: str | os.PathLike[str]) -> Path:
+    """Writes ``report.html`` anew from ``run.json`` beside it and returns its path.
+
+    Raises:
+        BadInput: the folder holds no run, or cannot be written to.
+    """
+    run = load(directory)
+    try:
+        text = page(run)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise BadInput(
+            f"{Path(directory) / FILE}: is no whole run ({found}); write it again with 'tfq quantize --report'"
+        ) from error
+    with whole_folder(directory) as folder:
+        (folder / PAGE).write_text(text, "utf-8")
+    return Path(directory) / PAGE
+
+
+def page(run: Mapping[str, Any]) -> str:
+    """The HTML of a run with a list `runs`; it needs no other file and no network."""
     from jinja2 import Environment, StrictUndefined
 
-    folder = Path(directory)
-    run = load(folder)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     templates = resources.files("tfq_pipeline.report")
-    page = environment.from_string((templates / "page.html.j2").read_text("utf-8"))
-    style = (templates / "page.css").read_text("utf-8")
-    write(folder / PAGE, page.render(style=style, **view(run)))
-    return folder / PAGE
+    template = environment.from_string((templates / "page.html.j2").read_text("utf-8"))
+    return template.render(style=(templates / "page.css").read_text("utf-8"), **view(run))
 
 
 def view(run: Mapping[str, Any]) -> dict[str, Any]:

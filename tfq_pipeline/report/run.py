@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,28 +36,41 @@ _PACKAGES = (
 )
 
 
-def create(directory: str | os.PathLike[str], document: Mapping[str, Any]) -> Path:
-    """Writes ``run.json``, with versions and machine added, and returns the folder.
+def document_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's document with the time, versions and the machine added.
 
     Args:
-        directory: made where it is missing; what lies in it of an older run is replaced.
         document: a quantize document, or one with the keys above.
-
-    Raises:
-        BadInput: the folder cannot be made or written to.
     """
-    folder = Path(directory)
     provenance = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
         "host": _host(),
     }
+    return {**provenance, **document}
+
+
+@contextmanager
+def whole_folder(directory: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a folder to fill; its files are moved into `directory` when the block ends well.
+
+    Args:
+        directory: made where it is missing; files of the same names in it are replaced.
+
+    Raises:
+        BadInput: the folder cannot be made or written to.
+    """
+    target = Path(directory).absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / FILE, json.dumps({**provenance, **document}, indent=1) + "\n")
+        near = target if target.is_dir() else target.parent
+        near.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=near, prefix=f".{target.name}.") as name:
+            yield Path(name)
+            target.mkdir(exist_ok=True)
+            for file in sorted(Path(name).iterdir()):
+                file.replace(target / file.name)
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from error
-    return folder
+        raise BadInput(f"{directory}: cannot be written to ({error.strerror}); choose another folder") from error
 
 
 def load(directory: str | os.PathLike[str]) -> dict[str, Any]:
@@ -73,21 +88,16 @@ def load(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise BadInput(
             f"{path}: cannot be read as a run ({error}); write it again with 'tfq quantize --report'"
         ) from error
-    if not isinstance(document, dict) or not ("runs" in document or "recipe" in document):
+    if not isinstance(document, dict) or not (document.get("runs") or "recipe" in document):
         raise BadInput(f"{path}: is no run; give a folder that 'tfq quantize --report' wrote")
-    if "runs" not in document:
-        document["runs"] = [{key: document[key] for key in document if key not in ("benchmarks", "agreement")}]
-    return document
+    return with_runs(document)
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file so that it appears whole or not at all."""
-    beside = path.with_name(f"{path.name}.partial")
-    try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def with_runs(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with a list `runs`, of one where it is a quantize document itself."""
+    if "runs" in document:
+        return dict(document)
+    return {**document, "runs": [{key: document[key] for key in document if key not in ("benchmarks", "agreement")}]}
 
 
 def _versions() -> dict[str, str]:

@@ -39,13 +39,18 @@ def schema() -> Any:
     return schema_py_generated
 
 
-def read(source: str | os.PathLike[str] | bytes) -> Any:
+def read(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Any:
     """The ModelT of a file or of its bytes; data that lies outside the flatbuffer is brought in.
+
+    Args:
+        source: path or bytes.
+        name: what errors call it; the path by default.
 
     Raises:
         BadInput: for a file that is missing, empty, no TFLite model or damaged.
     """
-    name = "the model" if isinstance(source, bytes) else os.fspath(source)
+    if name is None:
+        name = "the model" if isinstance(source, bytes) else os.fspath(source)
     data = source if isinstance(source, bytes) else read_file(source)
     if len(data) < 16 or data[4:8] != IDENTIFIER:
         raise BadInput(
@@ -209,6 +214,16 @@ def op(model: Any, index: int) -> Op:
         tuple(graph.tensors[i] for i in _ids(operator.outputs)),
         operator,
     )
+
+
+def signature_names(model: Any) -> dict[int, str]:
+    """Names of inputs and outputs in the first signature, by tensor index; empty for a model without one."""
+    signatures = (model.signatureDefs or [])[:1]
+    return {
+        int(entry.tensorIndex): text(entry.name)
+        for signature in signatures
+        for entry in [*(signature.inputs or []), *(signature.outputs or [])]
+    }
 
 
 def _ids(indices: Any) -> tuple[int, ...]:

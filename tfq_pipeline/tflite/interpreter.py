@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ RUNTIMES: Mapping[str, Callable[[], Any]] = {"litert": _litert, "tensorflow": _t
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the model as it lies in the file."""
+    """An input or output of the model as it lies in the file, by the name that the file's signature gives it."""
 
     index: int
     name: str
@@ -69,10 +70,16 @@ class TfliteModel:
     """A loaded model. Values are real (float32) at both ends unless said; samples run one by one if the batch is
     fixed."""
 
-    def __init__(self, interpreter: Any) -> None:
+    def __init__(self, interpreter: Any, names: Mapping[int, str] = MappingProxyType({})) -> None:
+        """Wraps an interpreter with allocated tensors.
+
+        Args:
+            interpreter: of any of the runtimes.
+            names: what inputs and outputs are called, by tensor index; the tensor's own name where there is none.
+        """
         self._interpreter = interpreter
-        self.input_ports = tuple(_port(d) for d in interpreter.get_input_details())
-        self.output_ports = tuple(_port(d) for d in interpreter.get_output_details())
+        self.input_ports = tuple(_port(d, names) for d in interpreter.get_input_details())
+        self.output_ports = tuple(_port(d, names) for d in interpreter.get_output_details())
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -148,7 +155,7 @@ def open_model(
     """
     data = source if isinstance(source, bytes) else fb.read_file(source)
     name = "the model" if isinstance(source, bytes) else os.fspath(source)
-    fb.read(source if isinstance(source, bytes) else data)
+    model = fb.read(data, name)
     if runtime not in RUNTIMES:
         raise BadInput(f"runtime '{runtime}': not known; give one of {', '.join(RUNTIMES)}")
     module = RUNTIMES[runtime]()
@@ -170,7 +177,7 @@ def open_model(
         raise DeviceFailed(
             f"{name}: {runtime} refuses it: {first_line(error)}; try another runtime, or the delegate"
         ) from error
-    return TfliteModel(interpreter)
+    return TfliteModel(interpreter, fb.signature_names(model))
 
 
 def _delegate(name: str, threads: int, runtime: str) -> Any:
@@ -185,9 +192,9 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _port(detail: Mapping[str, Any]) -> Port:
+def _port(detail: Mapping[str, Any], names: Mapping[int, str]) -> Port:
     scale, zero_point = detail["quantization"]
     shape = tuple(int(n) for n in detail["shape"])
-    return Port(
-        int(detail["index"]), str(detail["name"]), shape, np.dtype(detail["dtype"]), float(scale), int(zero_point)
-    )
+    index = int(detail["index"])
+    name = names.get(index, str(detail["name"]))
+    return Port(index, name, shape, np.dtype(detail["dtype"]), float(scale), int(zero_point))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tfq_pipeline.annotate.scheme import PREFIX, Ranges, annotate
-from tfq_pipeline.data import Data
-from tfq_pipeline.errors import BadInput
+from tfq_pipeline.data import Data, check_classes
+from tfq_pipeline.errors import BadInput, TfqError
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
 from tfq_pipeline.graph.protocol import Weights
@@ -65,7 +65,8 @@ def qat(
 ) -> Trained:
     """Trains weights and activation ranges of a folded graph under its plan.
 
-    The loss is the cross entropy of integer labels and logits, or the squared error of float labels.
+    The loss is the cross entropy of integer labels and logits (one logit: of two classes), or the squared error of
+    float labels.
 
     Args:
         graph: folded; not changed.
@@ -75,7 +76,8 @@ def qat(
         progress: told the steps done and the total after each step.
 
     Raises:
-        BadInput: for data without labels or samples, or a loss that became NaN.
+        BadInput: for data without labels or samples, labels that do not fit the output, a model with several outputs,
+            or a loss that became NaN.
     """
     import tensorflow as tf
     import tf_keras
@@ -89,7 +91,15 @@ def qat(
     if first is None or first.labels is None:
         found = "no samples" if first is None else "no labels"
         raise BadInput(f"training data {data.name}: found {found}; QAT needs labelled samples, give --train")
+    if len(model.outputs) != 1:
+        found = ", ".join(model.output_names)
+        raise BadInput(
+            f"model '{model.name}': has {len(model.outputs)} outputs ({found}), QAT trains models with one; "
+            "take the others out, or use a static recipe"
+        )
+    outputs = tuple(model.output_shape)
     classes = first.labels.dtype.kind in "iu"
+    binary = outputs[-1] == 1
     steps = None if used.samples is None else -(-used.samples // options.batch_size) * options.epochs
     rate: Any = (
         options.learning_rate
@@ -102,13 +112,21 @@ def qat(
     }
     model.compile(
         optimizer=optimizers[options.optimizer](),
-        loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True) if classes else "mse",
-        metrics=["accuracy"] if classes else [],
+        loss=_loss(classes, binary),
+        metrics=_metrics(classes, binary),
     )
+    refused: list[TfqError] = []
 
     def batches() -> Any:
-        for batch in used:
-            yield (batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]), batch.labels
+        try:
+            for batch in used:
+                assert batch.labels is not None
+                if classes:
+                    check_classes(batch.labels, outputs, data.name, None)
+                yield (batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]), batch.labels
+        except TfqError as error:
+            refused.append(error)
+            raise
 
     def spec(x: np.ndarray) -> Any:
         return tf.TensorSpec((None, *x.shape[1:]), x.dtype)
@@ -124,12 +142,14 @@ def qat(
         done += 1
         progress(done, steps)
 
-    history = model.fit(
-        stream,
-        epochs=options.epochs,
-        verbose=0,
-        callbacks=[tf_keras.callbacks.LambdaCallback(on_train_batch_end=count), tf_keras.callbacks.TerminateOnNaN()],
-    ).history
+    callbacks = [tf_keras.callbacks.LambdaCallback(on_train_batch_end=count), tf_keras.callbacks.TerminateOnNaN()]
+    try:
+        history = model.fit(stream, epochs=options.epochs, verbose=0, callbacks=callbacks).history
+    except tf.errors.OpError:
+        # TensorFlow passes on what its generator raised as text alone.
+        if refused:
+            raise refused[0] from None
+        raise
     if not np.isfinite(history["loss"]).all():
         raise BadInput(
             f"training on {data.name}: the loss became NaN; "
@@ -138,6 +158,24 @@ def qat(
     return Trained(
         *_extract(model, graph, plan), {name: [float(v) for v in values] for name, values in history.items()}
     )
+
+
+def _loss(classes: bool, binary: bool) -> Any:
+    from tf_keras import losses
+
+    if not classes:
+        return losses.MeanSquaredError()
+    kind = losses.BinaryCrossentropy if binary else losses.SparseCategoricalCrossentropy
+    return kind(from_logits=True)
+
+
+def _metrics(classes: bool, binary: bool) -> list[Any]:
+    from tf_keras import metrics
+
+    if not classes:
+        return []
+    # A logit above 0 is a probability above a half.
+    return [metrics.BinaryAccuracy("accuracy", threshold=0.0) if binary else "accuracy"]
 
 
 def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Plan]:

@@ -16,8 +16,8 @@ from tfq_pipeline.errors import BadInput
         ({"threads": 0}, "threads=0: the least is 1"),
         ({"runs": 0}, "runs=0: the least is 1"),
         ({"warmup": -1}, "warmup=-1: the least is 0"),
-        ({"min_secs": 5.0, "max_secs": 2.0}, "need 0 <= min_secs <= max_secs"),
-        ({"min_secs": -1.0}, "need 0 <= min_secs <= max_secs"),
+        ({"min_secs": 5.0, "max_secs": 2.0}, "give 0 <= min_secs <= max_secs"),
+        ({"min_secs": -1.0}, "give 0 <= min_secs <= max_secs"),
     ],
 )
 def test_settings_out_of_range(fields: dict[str, float], message: str) -> None:
@@ -55,7 +55,7 @@ def test_missing_model_and_unknown_runtime(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         Experiment(model)
     model.touch()
-    with pytest.raises(BadInput, match="runtime 'onnx': there are litert and tflite"):
+    with pytest.raises(BadInput, match="runtime 'onnx': not known; give litert or tflite"):
         Experiment(model, runtime="onnx")
     with pytest.raises(BadInput, match="name its library"):
         Experiment(model, runtime="tflite")
