@@ -30,6 +30,8 @@ ACTIVATIONS = {
     "relu6": schema.ActivationFunctionType.RELU6,
     "tanh": schema.ActivationFunctionType.TANH,
 }
+# Operator versions that take int8, and INT4 weights where there are any.
+VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 7, "HARD_SWISH": 1, "RESHAPE": 1, "RELU_N1_TO_1": 1}
 PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 
 
@@ -66,7 +68,7 @@ class ModelBuilder:
     _tensors: list[Any] = field(default_factory=list)
     _buffers: list[Any] = field(default_factory=lambda: [schema.BufferT()])
     _operators: list[Any] = field(default_factory=list)
-    _codes: list[int] = field(default_factory=list)
+    _codes: list[str] = field(default_factory=list)
 
     def tensor(
         self,
@@ -108,11 +110,10 @@ class ModelBuilder:
 
     def operator(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None) -> None:
         """Adds an operator by its builtin name, with the schema's options object (such as `Conv2DOptionsT`)."""
-        code = getattr(schema.BuiltinOperator, name)
-        if code not in self._codes:
-            self._codes.append(code)
+        if name not in self._codes:
+            self._codes.append(name)
         operator = schema.OperatorT()
-        operator.opcodeIndex = self._codes.index(code)
+        operator.opcodeIndex = self._codes.index(name)
         operator.inputs, operator.outputs = list(inputs), list(outputs)
         if options is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
@@ -169,11 +170,11 @@ class ModelBuilder:
         model = schema.ModelT()
         model.version, model.subgraphs, model.buffers = 3, [subgraph], self._buffers
         model.operatorCodes = []
-        for code in self._codes:
+        for name in self._codes:
             operator_code = schema.OperatorCodeT()
-            operator_code.builtinCode = code
-            operator_code.deprecatedBuiltinCode = min(code, 127)
-            operator_code.version = 7
+            operator_code.builtinCode = getattr(schema.BuiltinOperator, name)
+            operator_code.deprecatedBuiltinCode = min(operator_code.builtinCode, 127)
+            operator_code.version = VERSIONS.get(name, 2)
             model.operatorCodes.append(operator_code)
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
