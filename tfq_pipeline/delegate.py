@@ -45,6 +45,7 @@ def load(
     verbose: bool = False,
     report: str | os.PathLike[str] | None = None,
     profile: str | os.PathLike[str] | None = None,
+    match: str = "litert",
     runtime: str = "litert",
 ) -> Any:
     """Loads the delegate for ``Interpreter(..., experimental_delegates=[delegate])``.
@@ -55,6 +56,7 @@ def load(
         verbose: says for each node which kernel it got, or why it was declined.
         report: file for what was taken and declined, as JSON.
         profile: file for the times of each node, as JSON, written when the interpreter goes.
+        match: whose outputs the delegate's equal bit for bit: litert, xnnpack or tflite_2.14.
         runtime: the package whose interpreter will use it: litert, tensorflow or tflite_runtime.
 
     Raises:
@@ -63,7 +65,7 @@ def load(
     """
     if runtime not in _LOADERS:
         raise BadInput(f"runtime '{runtime}': not known; give one of {', '.join(_LOADERS)}")
-    options = {"threads": str(threads), "cpu": cpu, "verbose": "true" if verbose else "false"}
+    options = {"threads": str(threads), "cpu": cpu, "verbose": "true" if verbose else "false", "match": match}
     files = {"report": report, "profile": profile}
     options |= {key: os.fspath(path) for key, path in files.items() if path is not None}
     library = str(native.library())

@@ -1,31 +1,15 @@
 #include "delegates/int4/checks.h"
 
 #include <cmath>
-#include <cstdio>
 
 #include "delegates/int4/abi/names.h"
+#include "delegates/int4/describe.h"
 #include "delegates/int4/ops/requantize.h"
 
 namespace tfq::int4 {
 namespace {
 
 using abi::Type;
-
-std::string Quoted(const abi::Tensor& tensor) {
-  return std::string("'") + (tensor.name == nullptr ? "" : tensor.name) + "'";
-}
-
-std::string Number(int64_t value) { return std::to_string(value); }
-
-std::string Real(float value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%g", static_cast<double>(value));
-  return text;
-}
-
-int32_t Rank(const abi::Tensor& tensor) { return tensor.dims == nullptr ? 0 : tensor.dims->size; }
-
-int32_t Dim(const abi::Tensor& tensor, int32_t axis) { return tensor.dims->data[axis]; }
 
 // Each check looks at one thing and returns why the node is declined, or nothing. Later ones rely on earlier ones.
 
@@ -155,8 +139,9 @@ std::string CheckChannels(const NodeView& view) {
         return "input has " + Number(in) + " features, weights " + Number(Dim(*view.weights(), 1));
       }
       return "";
+    default:
+      return "";
   }
-  return "";
 }
 
 constexpr int32_t kSmallestBlock = 32;

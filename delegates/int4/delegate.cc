@@ -5,6 +5,7 @@
 
 #include "delegates/int4/abi/names.h"
 #include "delegates/int4/files.h"
+#include "delegates/int4/rewrite.h"
 #include "delegates/int4/support.h"
 
 namespace tfq::int4 {
@@ -50,7 +51,8 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
   const std::vector<int32_t> plan(runtime_plan->data, runtime_plan->data + runtime_plan->size);
 
   std::vector<NodeReport> nodes;
-  std::vector<int32_t> taken;
+  std::vector<NodeView> views;  // of the nodes that can be taken
+  std::vector<size_t> places;   // of those among all
   for (const int32_t index : plan) {
     abi::Node* node;
     abi::Registration* registration;
@@ -58,10 +60,21 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
       return Fail(context, "the runtime gave no node " + std::to_string(index));
     }
     NodeView view;
-    const std::string reason = WhyDeclined(*context, *node, *registration, &view);
-    if (reason.empty()) taken.push_back(index);
-    nodes.push_back({0, index, abi::OpName(*registration), reason.empty(),
-                     reason.empty() ? view.op->kernel(view, shared_->options) : reason});
+    const std::string reason = WhyDeclined(*context, *node, *registration, shared_->options, &view);
+    if (reason.empty()) {
+      places.push_back(nodes.size());
+      views.push_back(std::move(view));
+    }
+    nodes.push_back({0, index, abi::OpName(*registration), false, reason});
+  }
+  const std::vector<bool> worth_taking = ReachLinear(views);
+  std::vector<int32_t> taken;
+  for (size_t i = 0; i < views.size(); ++i) {
+    NodeReport& node = nodes[places[i]];
+    node.taken = worth_taking[i];
+    node.detail = node.taken ? views[i].op->kernel(views[i], shared_->options)
+                             : "no layer with weights that are taken is next to it";
+    if (node.taken) taken.push_back(node.node);
   }
   Report(context, std::move(nodes));
   if (taken.empty()) return abi::Status::kOk;

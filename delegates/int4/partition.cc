@@ -4,6 +4,7 @@
 
 #include "delegates/int4/abi/names.h"
 #include "delegates/int4/arena.h"
+#include "delegates/int4/rewrite.h"
 #include "delegates/int4/support.h"
 
 namespace tfq::int4 {
@@ -37,41 +38,34 @@ bool SetDims(abi::Context* context, int32_t tensor, const Dims& dims) {
 std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::DelegateParams& params,
                                              std::shared_ptr<Shared> shared, std::string* error) {
   const Options& options = shared->options;
-  auto partition = std::make_unique<Partition>(std::move(shared));
-  const abi::IntArray& nodes = *params.nodes_to_replace;
-  for (int32_t i = 0; i < nodes.size; ++i) {
+  std::vector<NodeView> views;
+  std::vector<NodeProfile> profiles;
+  for (const int32_t index : *params.nodes_to_replace) {
     abi::Node* node;
     abi::Registration* registration;
-    const std::string where = "node " + std::to_string(nodes.data[i]);
-    if (context->GetNodeAndRegistration(context, nodes.data[i], &node, &registration) != abi::Status::kOk) {
+    const std::string where = "node " + std::to_string(index);
+    if (context->GetNodeAndRegistration(context, index, &node, &registration) != abi::Status::kOk) {
       *error = where + " is not in the graph";
       return nullptr;
     }
-    const std::string name = abi::OpName(*registration) + " (" + where + ")";
-    NodeView view;
-    const std::string reason = WhyDeclined(*context, *node, *registration, &view);
+    views.emplace_back();
+    const std::string reason = WhyDeclined(*context, *node, *registration, options, &views.back());
     if (!reason.empty()) {
-      *error = name + ": " + reason;
+      *error = abi::OpName(*registration) + " (" + where + "): " + reason;
       return nullptr;
     }
-    Step step = {view.op->make(view, options), name, {}, {}, {}};
-    step.profile = {nodes.data[i], abi::OpName(*registration), view.op->kernel(view, options), {}, {}, {}};
-    if (step.op == nullptr) {
+    profiles.push_back({index, abi::OpName(*registration), views.back().op->kernel(views.back(), options), {}, {}, {}});
+  }
+  const std::vector<bool> folded = FoldPads(&views, *params.output_tensors);
+
+  auto partition = std::make_unique<Partition>(std::move(shared));
+  for (size_t i = 0; i < views.size(); ++i) {
+    if (folded[i]) continue;
+    const std::string name = profiles[i].op + " (node " + std::to_string(profiles[i].node) + ")";
+    if (!partition->AddStep(views[i], name, std::move(profiles[i]), *params.output_tensors)) {
       *error = name + ": no memory for the packed weights";
       return nullptr;
     }
-    for (const TensorView& input : view.inputs) {
-      step.inputs.push_back(partition->ValueOf(input));
-      partition->value(step.inputs.back()).last = i;
-    }
-    for (const TensorView& output : view.outputs) {
-      step.outputs.push_back(partition->ValueOf(output));
-      Value& written = partition->value(step.outputs.back());
-      written.inside = !Contains(*params.output_tensors, output.index);
-      written.first = written.last = i;
-    }
-    partition->operands_.resize(std::max(partition->operands_.size(), step.inputs.size() + step.outputs.size()));
-    partition->steps_.push_back(std::move(step));
   }
   return partition;
 }
@@ -83,12 +77,37 @@ Partition::~Partition() {
   shared_->profile.Add(std::move(nodes));
 }
 
+bool Partition::AddStep(const NodeView& view, const std::string& name, NodeProfile profile,
+                        const abi::IntArray& output_tensors) {
+  const int32_t number = static_cast<int32_t>(steps_.size());
+  Step step = {view.op->make(view, shared_->options), name, {}, {}, true, std::move(profile)};
+  if (step.op == nullptr) return false;
+  for (const TensorView& input : view.inputs) {
+    step.inputs.push_back(ValueOf(input));
+    value(value(step.inputs.back()).home).last = number;
+  }
+  for (const TensorView& output : view.outputs) {
+    step.outputs.push_back(ValueOf(output));
+    Value& written = value(step.outputs.back());
+    written.inside = !Contains(output_tensors, output.index);
+    written.first = written.last = number;
+    if (written.inside && step.op->is_alias()) {
+      written.home = value(step.inputs[0]).home;
+      step.runs = false;
+    }
+  }
+  operands_.resize(std::max(operands_.size(), step.inputs.size() + step.outputs.size()));
+  steps_.push_back(std::move(step));
+  return true;
+}
+
 int32_t Partition::ValueOf(const TensorView& view) {
   const auto known =
       std::find_if(values_.begin(), values_.end(), [&](const Value& v) { return v.tensor == view.index; });
   if (known != values_.end()) return static_cast<int32_t>(known - values_.begin());
-  values_.push_back({view.index, abi::SizeOf(view.tensor->type), false, 0, 0, {}, 0});
-  return static_cast<int32_t>(values_.size()) - 1;
+  const int32_t place = static_cast<int32_t>(values_.size());
+  values_.push_back({view.index, abi::SizeOf(view.tensor->type), false, place, 0, 0, {}, 0});
+  return place;
 }
 
 std::string Partition::Prepare(abi::Context* context) {
@@ -134,8 +153,9 @@ std::string Partition::PrepareStep(abi::Context* context, Step* step, bool* chan
 bool Partition::PlaceValues() {
   std::vector<Value*> inside;
   std::vector<Lifetime> lifetimes;
-  for (Value& value : values_) {
-    if (!value.inside) continue;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    Value& value = values_[i];
+    if (!value.inside || value.home != static_cast<int32_t>(i)) continue;
     inside.push_back(&value);
     lifetimes.push_back({static_cast<size_t>(Elements(value.dims)) * value.element_bytes, value.first, value.last});
   }
@@ -145,17 +165,19 @@ bool Partition::PlaceValues() {
   return true;
 }
 
-void* Partition::DataOf(const abi::Context& context, const Value& value) const {
-  return value.inside ? memory_.data() + value.offset : context.tensors[value.tensor].data;
+void* Partition::DataOf(const abi::Context& context, int32_t place) {
+  const Value& home = value(value(place).home);
+  return home.inside ? memory_.data() + home.offset : context.tensors[home.tensor].data;
 }
 
 std::string Partition::Invoke(abi::Context* context) {
   const Workspace workspace = {&shared_->pool, scratch_.data(), scratch_stride_};
   for (Step& step : steps_) {
+    if (!step.runs) continue;
     void** operand = operands_.data();
     for (const std::vector<int32_t>* places : {&step.inputs, &step.outputs}) {
       for (const int32_t place : *places) {
-        *operand = DataOf(*context, value(place));
+        *operand = DataOf(*context, place);
         if (*operand == nullptr) return step.name + ": its input or output has no memory";
         ++operand;
       }

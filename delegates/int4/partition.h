@@ -51,6 +51,7 @@ class Partition {
     int32_t tensor;
     size_t element_bytes;
     bool inside;
+    int32_t home;   // place of the value in whose memory it lies: its own, or that of which it is an alias
     int32_t first;  // step that writes it
     int32_t last;   // last step that reads it
     Dims dims;
@@ -61,14 +62,17 @@ class Partition {
     std::string name;
     std::vector<int32_t> inputs;  // places in values_
     std::vector<int32_t> outputs;
+    bool runs;            // false for an alias, whose output lies where its input does
     NodeProfile profile;  // with the shapes as last prepared
   };
 
+  // False when there is no memory for its weights.
+  bool AddStep(const NodeView& view, const std::string& name, NodeProfile profile, const abi::IntArray& output_tensors);
   int32_t ValueOf(const TensorView& view);
   Value& value(int32_t place) { return values_[static_cast<size_t>(place)]; }
   std::string PrepareStep(abi::Context* context, Step* step, bool* changed);
   bool PlaceValues();
-  void* DataOf(const abi::Context& context, const Value& value) const;
+  void* DataOf(const abi::Context& context, int32_t place);
 
   std::vector<Step> steps_;
   std::vector<Value> values_;

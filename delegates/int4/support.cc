@@ -24,11 +24,50 @@ void ReadDense(const void* data, NodeView* view) {
   view->keep_num_dims = params.keep_num_dims;
 }
 
+void ReadPool(const void* data, NodeView* view) {
+  const auto& params = *static_cast<const abi::PoolParams*>(data);
+  view->activation = params.activation;
+  view->window = {};
+  view->window.padding = params.padding;
+  view->window.stride_height = params.stride_height;
+  view->window.stride_width = params.stride_width;
+  view->filter_height = params.filter_height;
+  view->filter_width = params.filter_width;
+}
+
+void ReadArithmetic(const void* data, NodeView* view) {
+  view->activation = static_cast<const abi::ArithmeticParams*>(data)->activation;
+}
+
+void ReadConcatenation(const void* data, NodeView* view) {
+  const auto& params = *static_cast<const abi::ConcatenationParams*>(data);
+  view->axis = params.axis;
+  view->activation = params.activation;
+}
+
+void ReadReducer(const void* data, NodeView* view) {
+  view->keep_num_dims = static_cast<const abi::ReducerParams*>(data)->keep_dims;
+}
+
 constexpr SupportedOp kSupportedOps[] = {
     // clang-format off
     {abi::kConv2D, OpKind::kConv, 1, ReadWindowed<abi::ConvParams>, CheckLinear, MakeConv, GemmName},
     {abi::kDepthwiseConv2D, OpKind::kDepthwise, 1, ReadWindowed<abi::DepthwiseParams>, CheckLinear, MakeDepthwise, DepthwiseName},
     {abi::kFullyConnected, OpKind::kDense, 1, ReadDense, CheckLinear, MakeDense, GemmName},
+    {abi::kAdd, OpKind::kAdd, 2, ReadArithmetic, CheckAdd, MakeAdd, AddName},
+    {abi::kMul, OpKind::kMul, 2, ReadArithmetic, CheckMul, MakeMul, MulName},
+    {abi::kAveragePool2D, OpKind::kAveragePool, 1, ReadPool, CheckPool, MakeAveragePool, AveragePoolName},
+    {abi::kMaxPool2D, OpKind::kMaxPool, 1, ReadPool, CheckPool, MakeMaxPool, MaxPoolName},
+    {abi::kMean, OpKind::kMean, 1, ReadReducer, CheckMean, MakeMean, MeanName},
+    {abi::kPad, OpKind::kPad, 1, nullptr, CheckPad, MakePad, CopyName},
+    {abi::kConcatenation, OpKind::kConcatenation, kAllInputs, ReadConcatenation, CheckConcatenation, MakeConcatenation, CopyName},
+    {abi::kReshape, OpKind::kReshape, 1, nullptr, CheckReshape, MakeReshape, CopyName},
+    {abi::kRelu, OpKind::kRelu, 1, nullptr, CheckRelu, MakeRelu, LookupName},
+    {abi::kRelu6, OpKind::kRelu6, 1, nullptr, CheckRelu, MakeRelu6, LookupName},
+    {abi::kReluN1To1, OpKind::kReluN1To1, 1, nullptr, CheckRelu, MakeReluN1To1, LookupName},
+    {abi::kHardSwish, OpKind::kHardSwish, 1, nullptr, CheckHardSwish, MakeHardSwish, LookupName},
+    {abi::kLogistic, OpKind::kLogistic, 1, nullptr, CheckLogistic, MakeLogistic, LookupName},
+    {abi::kQuantize, OpKind::kQuantize, 1, nullptr, CheckQuantize, MakeQuantize, LookupName},
     // clang-format on
 };
 
@@ -59,26 +98,27 @@ const abi::Tensor* BlockScales(const abi::Context& context, const abi::Tensor* w
 }  // namespace
 
 std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
-                        NodeView* view) {
+                        const Options& options, NodeView* view) {
   const SupportedOp* op = std::find_if(std::begin(kSupportedOps), std::end(kSupportedOps), [&](const SupportedOp& o) {
     return o.builtin_code == registration.builtin_code;
   });
   if (op == std::end(kSupportedOps)) return "op not supported";
   if (node.delegate != nullptr) return "another delegate has taken it";
-  if (node.builtin_data == nullptr) return "it has no parameters";
+  if (op->read_params != nullptr && node.builtin_data == nullptr) return "it has no parameters";
 
   *view = NodeView();
   view->op = op;
   view->kind = op->kind;
+  view->match = options.match;
   const int32_t inputs = std::min(op->inputs, node.inputs->size);
   view->inputs = Tensors(context, *node.inputs, 0, inputs);
   view->constants = Tensors(context, *node.inputs, inputs, node.inputs->size);
   view->outputs = Tensors(context, *node.outputs, 0, node.outputs->size);
-  if (inputs < op->inputs || !Complete(view->inputs) || !Complete(view->outputs)) {
+  if ((op->inputs != kAllInputs && inputs < op->inputs) || !Complete(view->inputs) || !Complete(view->outputs)) {
     return "it has no input or no output";
   }
-  op->read_params(node.builtin_data, view);
-  view->block_scales = BlockScales(context, view->weights());
+  if (op->read_params != nullptr) op->read_params(node.builtin_data, view);
+  if (IsLinear(view->kind)) view->block_scales = BlockScales(context, view->weights());
   return op->check(*view);
 }
 

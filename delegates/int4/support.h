@@ -15,15 +15,38 @@ namespace tfq::int4 {
 class Op;
 struct NodeView;
 
-enum class OpKind : int32_t { kConv, kDepthwise, kDense };
+enum class OpKind : int32_t {
+  kConv,
+  kDepthwise,
+  kDense,
+  kAdd,
+  kMul,
+  kAveragePool,
+  kMaxPool,
+  kMean,
+  kPad,
+  kConcatenation,
+  kReshape,
+  kRelu,
+  kRelu6,
+  kReluN1To1,
+  kHardSwish,
+  kLogistic,
+  kQuantize,
+};
+
+// Convolution, depthwise convolution or dense layer: what the delegate is for. It takes the other kinds where they are
+// next to one of these, so that models stay in one piece.
+constexpr bool IsLinear(OpKind kind) { return kind <= OpKind::kDense; }
 
 // A kind of node that the delegate takes: one row of the table in support.cc.
 struct SupportedOp {
   int32_t builtin_code;
   OpKind kind;
-  int32_t inputs;  // leading inputs of the node that it reads when it runs; those after are its constants
-  void (*read_params)(const void* params, NodeView* view);
-  std::string (*check)(const NodeView& view);  // why it is declined, or nothing
+  int32_t
+      inputs;  // leading inputs of the node that it reads when it runs, or kAllInputs; those after are its constants
+  void (*read_params)(const void* params, NodeView* view);  // nullptr for a kind without parameters
+  std::string (*check)(const NodeView& view);               // why it is declined, or nothing
   // The op, with what it needs of the constants packed; it keeps nothing of the view. nullptr when there is no memory.
   std::unique_ptr<Op> (*make)(const NodeView& view, const Options& options);
   const char* (*kernel)(const NodeView& view, const Options& options);  // name of what will run
@@ -32,6 +55,7 @@ struct SupportedOp {
 // What a linear node computes with. kStatic: integers from end to end. kDynamic: its input is floating-point and
 // becomes int8 when it runs.
 enum class Arithmetic : int32_t { kStatic, kDynamic };
+constexpr int32_t kAllInputs = INT32_MAX;
 
 // How a window slides over an image.
 struct WindowParams {
@@ -40,6 +64,11 @@ struct WindowParams {
   int32_t stride_width = 1;
   int32_t dilation_height = 1;
   int32_t dilation_width = 1;
+  // Rows and columns of padding beside that of `padding`: what is left of a PAD in front.
+  int32_t top = 0;
+  int32_t bottom = 0;
+  int32_t left = 0;
+  int32_t right = 0;
 };
 
 // A tensor of the runtime, which stays where it is until the runtime adds others or resizes.
@@ -52,16 +81,20 @@ struct TensorView {
 struct NodeView {
   const SupportedOp* op = nullptr;
   OpKind kind = OpKind::kConv;
+  Match match = Match::kLiteRt;  // whose kernel the op stands for
   std::vector<TensorView> inputs;
   std::vector<TensorView> constants;  // inputs that are read once, when the op is made: weights, bias, axes
   std::vector<TensorView> outputs;
   abi::Activation activation = abi::Activation::kNone;
   WindowParams window;
   int32_t weights_format = 0;
-  bool keep_num_dims = false;
+  bool keep_num_dims = false;  // of a dense layer's batch dimensions, or of a mean's reduced ones
+  int32_t axis = 0;            // of a concatenation
+  int32_t filter_height = 1;   // of a pool
+  int32_t filter_width = 1;
   const abi::Tensor* block_scales = nullptr;  // of weights in blocks
 
-  const abi::Tensor* input() const { return inputs[0].tensor; }
+  const abi::Tensor* input(size_t position = 0) const { return inputs[position].tensor; }
   const abi::Tensor* output() const { return outputs[0].tensor; }
   const abi::Tensor* constant(size_t position) const {
     return position < constants.size() ? constants[position].tensor : nullptr;
@@ -89,7 +122,7 @@ struct NodeView {
 // Fills `view` when the node can be taken. Otherwise returns why not, naming the tensor, type or parameter; empty means
 // taken.
 std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
-                        NodeView* view);
+                        const Options& options, NodeView* view);
 
 }  // namespace tfq::int4
 

@@ -64,11 +64,26 @@ enum class Activation : int32_t {
 };
 
 enum BuiltinOp : int32_t {
+  kAdd = 0,
+  kAveragePool2D = 1,
+  kConcatenation = 2,
   kConv2D = 3,
   kDepthwiseConv2D = 4,
   kFullyConnected = 9,
+  kLogistic = 14,
+  kMaxPool2D = 17,
+  kMul = 18,
+  kRelu = 19,
+  kReluN1To1 = 20,
+  kRelu6 = 21,
+  kReshape = 22,
+  kSoftmax = 25,
   kCustom = 32,
+  kPad = 34,
+  kMean = 40,
   kDelegateOp = 51,
+  kQuantize = 114,
+  kHardSwish = 117,
 };
 
 // Index of an input that an operator was given none for.
@@ -241,6 +256,29 @@ struct DenseParams {
   int32_t weights_format;  // 0: row-major
   bool keep_num_dims;
   bool unused_asymmetric_quantize_inputs;
+};
+
+struct PoolParams {
+  Padding padding;
+  int32_t stride_width;
+  int32_t stride_height;
+  int32_t filter_width;
+  int32_t filter_height;
+  Activation activation;
+};
+
+// Of ADD and MUL.
+struct ArithmeticParams {
+  Activation activation;
+};
+
+struct ConcatenationParams {
+  int32_t axis;
+  Activation activation;
+};
+
+struct ReducerParams {
+  bool keep_dims;
 };
 
 static_assert(sizeof(void*) == 8, "the layouts below are those of 64-bit platforms");

@@ -49,19 +49,70 @@ constexpr const QuantizeKernel* kQuantizeKernels[] = {
     &quantize_f32_qd8_reference,
 };
 
+constexpr const AddKernel* kAddKernels[] = {
+#if defined(__x86_64__)
+    &vadd_qs8_u16_avx2,
+#elif defined(__aarch64__)
+    &vadd_qs8_u16_neon,
+#endif
+    &vadd_qs8_u1_reference,
+};
+
+constexpr const MulKernel* kMulKernels[] = {
+#if defined(__x86_64__)
+    &vmul_qs8_u16_avx2,
+#elif defined(__aarch64__)
+    &vmul_qs8_u16_neon,
+#endif
+    &vmul_qs8_u1_reference,
+};
+
+constexpr const LookupKernel* kLookupKernels[] = {
+#if defined(__aarch64__)
+    &vlut_qs8_u16_neon,
+#endif
+    &vlut_qs8_u1_reference,
+};
+
+constexpr const SumRowsKernel* kSumRowsKernels[] = {
+#if defined(__x86_64__)
+    &rsum_qs8_u16_avx2,
+#elif defined(__aarch64__)
+    &rsum_qs8_u16_neon,
+#endif
+    &rsum_qs8_u1_reference,
+};
+
+constexpr const MaxRowsKernel* kMaxRowsKernels[] = {
+#if defined(__x86_64__)
+    &rmax_qs8_u32_avx2,
+#elif defined(__aarch64__)
+    &rmax_qs8_u16_neon,
+#endif
+    &rmax_qs8_u1_reference,
+};
+
 template <typename Kernel, size_t size>
 constexpr KernelTable<Kernel> Table(const Kernel* const (&kernels)[size]) {
   return {kernels, size};
 }
 
-bool Allowed(CpuTier tier, CpuTier cap) { return tier <= cap && CpuRuns(tier); }
+template <typename Kernel, typename Suits>
+const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const Suits& suits) {
+  for (const Kernel* kernel : kernels) {
+    if (suits(*kernel) && kernel->tier <= cap && CpuRuns(kernel->tier)) return kernel;
+  }
+  return nullptr;  // not reached: the table has a reference for each format
+}
 
 template <typename Kernel>
 const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const WeightFormat& weights) {
-  for (const Kernel* kernel : kernels) {
-    if (kernel->weights == weights && Allowed(kernel->tier, cap)) return kernel;
-  }
-  return nullptr;  // not reached: the table has a reference for each format
+  return Choose(kernels, cap, [&](const Kernel& kernel) { return kernel.weights == weights; });
+}
+
+template <typename Kernel>
+const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap) {
+  return Choose(kernels, cap, [](const Kernel&) { return true; });
 }
 
 }  // namespace
@@ -69,6 +120,16 @@ const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const WeightForma
 KernelTable<GemmKernel> GemmKernels() { return Table(kGemmKernels); }
 
 KernelTable<DepthwiseKernel> DepthwiseKernels() { return Table(kDepthwiseKernels); }
+
+KernelTable<AddKernel> AddKernels() { return Table(kAddKernels); }
+
+KernelTable<MulKernel> MulKernels() { return Table(kMulKernels); }
+
+KernelTable<LookupKernel> LookupKernels() { return Table(kLookupKernels); }
+
+KernelTable<SumRowsKernel> SumRowsKernels() { return Table(kSumRowsKernels); }
+
+KernelTable<MaxRowsKernel> MaxRowsKernels() { return Table(kMaxRowsKernels); }
 
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights) { return Choose(GemmKernels(), cap, weights); }
 
@@ -90,9 +151,16 @@ const FloatGemmKernel* ChooseFloatGemm(CpuTier cap, const WeightFormat& weights)
   return Choose(FloatGemmKernels(), cap, weights);
 }
 
-const QuantizeKernel* ChooseQuantize(CpuTier cap) {
-  return *std::find_if(QuantizeKernels().begin(), QuantizeKernels().end(),
-                       [&](const QuantizeKernel* kernel) { return Allowed(kernel->tier, cap); });
-}
+const QuantizeKernel* ChooseQuantize(CpuTier cap) { return Choose(QuantizeKernels(), cap); }
+
+const AddKernel* ChooseAdd(CpuTier cap) { return Choose(AddKernels(), cap); }
+
+const MulKernel* ChooseMul(CpuTier cap) { return Choose(MulKernels(), cap); }
+
+const LookupKernel* ChooseLookup(CpuTier cap) { return Choose(LookupKernels(), cap); }
+
+const SumRowsKernel* ChooseSumRows(CpuTier cap) { return Choose(SumRowsKernels(), cap); }
+
+const MaxRowsKernel* ChooseMaxRows(CpuTier cap) { return Choose(MaxRowsKernels(), cap); }
 
 }  // namespace tfq::int4

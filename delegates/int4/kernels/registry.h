@@ -180,6 +180,72 @@ struct QuantizeKernel {
               RowQuantization* quantization);
 };
 
+// Kernels of the operators around linear layers: int8 values one after the other, any number of them.
+
+// A term of a sum: round(((x - zero_point) << left) * multiplier / 2^31), halves upward, and that shifted right by
+// `right`, halves away from zero.
+struct AddTerm {
+  int32_t zero_point;
+  int32_t multiplier;  // 0..2^31 - 1
+  int32_t left;        // 0..20
+  int32_t right;       // 0..31
+};
+
+// out[i] = stage(term of a[i] + term of b[i]), the stage with one multiplier. Under Rounding::kSingle, instead,
+//   out[i] = clamp(((a[i] - zero_point) * multiplier + (b[i] - zero_point) * multiplier + 2^(r - 1)) >> r + zero_point)
+// with r = -shift.
+struct AddParams {
+  AddTerm a;
+  AddTerm b;
+  int32_t multiplier;
+  int32_t shift;
+  OutputStage stage;  // kDouble or kSingle
+};
+
+struct AddKernel {
+  const char* name;
+  CpuTier tier;
+  void (*run)(const AddParams&, int64_t count, const int8_t* a, const int8_t* b, int8_t* out);
+};
+
+// out[i] = stage((a[i] - a_zero_point) * (b[i] - b_zero_point)), the stage with one multiplier; or, where `scale` is
+// not 0, the product times `scale` in float32, rounded to the nearest even integer.
+struct MulParams {
+  int32_t a_zero_point;
+  int32_t b_zero_point;
+  int32_t multiplier;
+  int32_t shift;
+  float scale;
+  OutputStage stage;  // kDouble
+};
+
+struct MulKernel {
+  const char* name;
+  CpuTier tier;
+  void (*run)(const MulParams&, int64_t count, const int8_t* a, const int8_t* b, int8_t* out);
+};
+
+// out[i] = table[in[i] + 128].
+struct LookupKernel {
+  const char* name;
+  CpuTier tier;
+  void (*run)(const int8_t* table, int64_t count, const int8_t* in, int8_t* out);
+};
+
+// sums[c] += rows[0][c] + ... + rows[count - 1][c].
+struct SumRowsKernel {
+  const char* name;
+  CpuTier tier;
+  void (*run)(const int8_t* const* rows, int32_t count, int32_t channels, int32_t* sums);
+};
+
+// out[c] = the largest of rows[0][c] ... rows[count - 1][c], clamped to min..max; count is 1 or more.
+struct MaxRowsKernel {
+  const char* name;
+  CpuTier tier;
+  void (*run)(const int8_t* const* rows, int32_t count, int32_t channels, int8_t min, int8_t max, int8_t* out);
+};
+
 template <typename Kernel>
 struct KernelTable {
   const Kernel* const* begin_;
@@ -187,6 +253,7 @@ struct KernelTable {
   const Kernel* const* begin() const { return begin_; }
   const Kernel* const* end() const { return begin_ + size_; }
   size_t size() const { return size_; }
+  const Kernel* back() const { return begin_[size_ - 1]; }  // the reference
 };
 
 // Every kernel compiled for this architecture, best tier first; tests and benches enumerate these.
@@ -195,14 +262,24 @@ KernelTable<DepthwiseKernel> DepthwiseKernels();
 KernelTable<DynamicGemmKernel> DynamicGemmKernels();
 KernelTable<FloatGemmKernel> FloatGemmKernels();
 KernelTable<QuantizeKernel> QuantizeKernels();
+KernelTable<AddKernel> AddKernels();
+KernelTable<MulKernel> MulKernels();
+KernelTable<LookupKernel> LookupKernels();
+KernelTable<SumRowsKernel> SumRowsKernels();
+KernelTable<MaxRowsKernel> MaxRowsKernels();
 
-// The best kernel for weights of this format that the CPU runs and that the cap allows. Never null: the reference
-// serves everywhere.
+// The best kernel, for weights of this format where it has any, that the CPU runs and that the cap allows. Never null:
+// the reference serves everywhere.
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights);
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
 const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights);
 const FloatGemmKernel* ChooseFloatGemm(CpuTier cap, const WeightFormat& weights);
 const QuantizeKernel* ChooseQuantize(CpuTier cap);
+const AddKernel* ChooseAdd(CpuTier cap);
+const MulKernel* ChooseMul(CpuTier cap);
+const LookupKernel* ChooseLookup(CpuTier cap);
+const SumRowsKernel* ChooseSumRows(CpuTier cap);
+const MaxRowsKernel* ChooseMaxRows(CpuTier cap);
 
 }  // namespace tfq::int4
 

@@ -37,6 +37,25 @@ extern const DepthwiseKernel dwconv_qs8_qs4cw_4c16_neon;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_2c32_avx2;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni;
 
+extern const AddKernel vadd_qs8_u1_reference;
+extern const AddKernel vadd_qs8_u16_neon;
+extern const AddKernel vadd_qs8_u16_avx2;
+
+extern const MulKernel vmul_qs8_u1_reference;
+extern const MulKernel vmul_qs8_u16_neon;
+extern const MulKernel vmul_qs8_u16_avx2;
+
+extern const LookupKernel vlut_qs8_u1_reference;
+extern const LookupKernel vlut_qs8_u16_neon;
+
+extern const SumRowsKernel rsum_qs8_u1_reference;
+extern const SumRowsKernel rsum_qs8_u16_neon;
+extern const SumRowsKernel rsum_qs8_u16_avx2;
+
+extern const MaxRowsKernel rmax_qs8_u1_reference;
+extern const MaxRowsKernel rmax_qs8_u16_neon;
+extern const MaxRowsKernel rmax_qs8_u32_avx2;
+
 }  // namespace tfq::int4
 
 #endif  // TFQ_DELEGATES_INT4_KERNELS_VARIANTS_H_

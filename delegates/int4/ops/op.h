@@ -52,15 +52,40 @@ class Op {
   // Scratch memory that each thread needs, in bytes; valid after Resize().
   virtual size_t scratch_bytes() const = 0;
 
+  // Its output is its input under other dimensions: where the two can share memory, Run() need not be called.
+  virtual bool is_alias() const { return false; }
+
   virtual void Run(const Operands& operands, const Workspace& workspace) = 0;
 };
 
 std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeAdd(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeMul(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeMulByConstant(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeAveragePool(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeMaxPool(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeMean(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakePad(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeConcatenation(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeReshape(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeRelu(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeRelu6(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeReluN1To1(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeHardSwish(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeLogistic(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeQuantize(const NodeView& view, const Options& options);
 
 const char* GemmName(const NodeView& view, const Options& options);
 const char* DepthwiseName(const NodeView& view, const Options& options);
+const char* AddName(const NodeView& view, const Options& options);
+const char* MulName(const NodeView& view, const Options& options);
+const char* AveragePoolName(const NodeView& view, const Options& options);
+const char* MaxPoolName(const NodeView& view, const Options& options);
+const char* MeanName(const NodeView& view, const Options& options);
+const char* LookupName(const NodeView& view, const Options& options);
+const char* CopyName(const NodeView& view, const Options& options);  // of ops that move bytes
 
 }  // namespace tfq::int4
 

@@ -23,19 +23,20 @@ void CopyBytes(const int8_t* from, size_t count, int8_t* to) {
 
 }  // namespace
 
-bool WindowAxis::Plan(abi::Padding padding) {
+bool WindowAxis::Plan(abi::Padding padding, int32_t before, int32_t after) {
   const int64_t extent = int64_t{kernel - 1} * dilation + 1;
   const int64_t last = extent - 1;
+  const int64_t padded = int64_t{in} + before + after;
+  int64_t in_front = before;
   if (padding == abi::Padding::kSame) {
-    out = in / stride + (in % stride != 0 ? 1 : 0);
-    const int64_t total = std::max<int64_t>(0, int64_t{out - 1} * stride + extent - in);
-    if (total > INT32_MAX) return false;
-    pad = static_cast<int32_t>(total / 2);
+    out = static_cast<int32_t>((padded + stride - 1) / stride);
+    in_front += std::max<int64_t>(0, int64_t{out - 1} * stride + extent - padded) / 2;
   } else {
-    if (extent > in) return false;
-    out = static_cast<int32_t>((in - extent) / stride + 1);
-    pad = 0;
+    if (extent > padded) return false;
+    out = static_cast<int32_t>((padded - extent) / stride + 1);
   }
+  if (in_front > INT32_MAX / 2 || padded > INT32_MAX / 2) return false;
+  pad = static_cast<int32_t>(in_front);
   inner_begin = std::min(out, (pad + stride - 1) / stride);
   // The last position whose last tap still lies inside.
   const int64_t room = int64_t{in} - 1 - last + pad;
@@ -51,7 +52,8 @@ std::string Window::Plan(const WindowParams& params, const Dims& input, int32_t 
   horizontal_ = {input[2], kernel_width, params.stride_width, params.dilation_width};
   const std::string size = std::to_string(input[1]) + "x" + std::to_string(input[2]);
   if (input[1] < 1 || input[2] < 1) return "input of " + size + " pixels";
-  if (!vertical_.Plan(params.padding) || !horizontal_.Plan(params.padding)) {
+  if (!vertical_.Plan(params.padding, params.top, params.bottom) ||
+      !horizontal_.Plan(params.padding, params.left, params.right)) {
     return "a window of " + std::to_string(kernel_height) + "x" + std::to_string(kernel_width) + " (dilated by " +
            std::to_string(params.dilation_height) + "x" + std::to_string(params.dilation_width) + ") does not fit " +
            size + " pixels";
@@ -66,7 +68,10 @@ std::string Window::Plan(const WindowParams& params, const Dims& input, int32_t 
   return "";
 }
 
-bool Window::is_identity() const { return taps() == 1 && vertical_.stride == 1 && horizontal_.stride == 1; }
+bool Window::is_identity() const {
+  return taps() == 1 && vertical_.stride == 1 && horizontal_.stride == 1 && vertical_.in == vertical_.out &&
+         horizontal_.in == horizontal_.out;
+}
 
 void Window::TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
                      const int8_t** rows) const {
@@ -93,6 +98,11 @@ void Window::TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padd
       ++offset;
     }
   }
+}
+
+int32_t Window::RowsInside(const int8_t* input, const Pixel& pixel, const int8_t** rows) const {
+  TapRows(input, pixel, nullptr, 1, rows);
+  return static_cast<int32_t>(std::remove(rows, rows + taps(), nullptr) - rows);
 }
 
 void Window::GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels,

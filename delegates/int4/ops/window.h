@@ -23,8 +23,9 @@ struct WindowAxis {
   int32_t inner_begin = 0;
   int32_t inner_end = 0;
 
-  // Sets the outputs as TensorFlow defines SAME and VALID; false when no window fits.
-  bool Plan(abi::Padding padding);
+  // Sets the outputs as TensorFlow defines SAME and VALID, with `before` and `after` positions of padding beside that;
+  // false when no window fits.
+  bool Plan(abi::Padding padding, int32_t before, int32_t after);
 
   int32_t first(int32_t position) const { return position * stride - pad; }
   bool inner(int32_t position) const { return position >= inner_begin && position < inner_end; }
@@ -66,6 +67,9 @@ class Window {
   // Writes the input row of each tap to rows[0], rows[step], ...: `padding` stands in for taps outside the image.
   void TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
                const int8_t** rows) const;
+
+  // Writes the input rows of the taps that lie inside the image one after the other, and returns how many there are.
+  int32_t RowsInside(const int8_t* input, const Pixel& pixel, const int8_t** rows) const;
 
   // Copies the taps one after the other to `patch`, `channels` bytes each.
   void GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels,

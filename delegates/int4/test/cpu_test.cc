@@ -83,15 +83,29 @@ TEST(Registry, ChoosesTheBestTierUnderTheCap) {
   ExpectChoiceKeepsTheCap(FloatGemmKernels(), ChooseFloatGemm, {kQs4cw, kQs8cw, kQs4b});
 }
 
-TEST(Registry, QuantizesWithTheBestTierUnderTheCap) {
+// Kernels that do not know of weights.
+template <typename Kernel>
+void ExpectBestTier(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier)) {
   for (const CpuTier cap : kAllTiers) {
-    for (const QuantizeKernel* kernel : QuantizeKernels()) {
+    const Kernel* chosen = choose(cap);
+    ASSERT_NE(chosen, nullptr);
+    EXPECT_LE(chosen->tier, cap);
+    EXPECT_TRUE(CpuRuns(chosen->tier));
+    for (const Kernel* kernel : kernels) {
       if (kernel->tier <= cap && CpuRuns(kernel->tier)) {
-        EXPECT_LE(kernel->tier, ChooseQuantize(cap)->tier);
+        EXPECT_LE(kernel->tier, chosen->tier) << kernel->name;
       }
     }
-    EXPECT_LE(ChooseQuantize(cap)->tier, cap);
   }
+}
+
+TEST(Registry, ChoosesTheBestTierUnderTheCapWithoutWeights) {
+  ExpectBestTier(QuantizeKernels(), ChooseQuantize);
+  ExpectBestTier(AddKernels(), ChooseAdd);
+  ExpectBestTier(MulKernels(), ChooseMul);
+  ExpectBestTier(LookupKernels(), ChooseLookup);
+  ExpectBestTier(SumRowsKernels(), ChooseSumRows);
+  ExpectBestTier(MaxRowsKernels(), ChooseMaxRows);
 }
 
 template <typename Kernel>
@@ -107,14 +121,27 @@ void ExpectNamesFollowTheGrammar(KernelTable<Kernel> kernels, const std::string&
   }
 }
 
+template <typename Kernel>
+void ExpectPrefix(KernelTable<Kernel> kernels, const std::string& prefix) {
+  for (const Kernel* kernel : kernels) {
+    const std::string name = kernel->name;
+    const std::string tier = std::string("_") + CpuTierName(kernel->tier);
+    EXPECT_EQ(name.rfind(prefix, 0), 0u) << name;
+    EXPECT_EQ(name.substr(name.size() - tier.size()), tier) << name;
+  }
+}
+
 TEST(Registry, NamesFollowTheGrammar) {
   ExpectNamesFollowTheGrammar(GemmKernels(), "gemm_qs8");
   ExpectNamesFollowTheGrammar(DepthwiseKernels(), "dwconv_qs8");
   ExpectNamesFollowTheGrammar(DynamicGemmKernels(), "gemm_qd8");
   ExpectNamesFollowTheGrammar(FloatGemmKernels(), "gemm_f32");
-  for (const QuantizeKernel* kernel : QuantizeKernels()) {
-    EXPECT_EQ(std::string(kernel->name), std::string("quantize_f32_qd8_") + CpuTierName(kernel->tier));
-  }
+  ExpectPrefix(QuantizeKernels(), "quantize_f32_qd8");
+  ExpectPrefix(AddKernels(), "vadd_qs8_u");
+  ExpectPrefix(MulKernels(), "vmul_qs8_u");
+  ExpectPrefix(LookupKernels(), "vlut_qs8_u");
+  ExpectPrefix(SumRowsKernels(), "rsum_qs8_u");
+  ExpectPrefix(MaxRowsKernels(), "rmax_qs8_u");
 }
 
 template <typename Kernel>

@@ -98,6 +98,8 @@ Image LayerMaker::AddLayer(FakeGraph* graph, const Layer& layer, const Image& in
     case OpKind::kDense:
       weight_dims = {out, channels};
       break;
+    default:
+      break;
   }
   size_t weight_count = 1;
   for (const int32_t size : weight_dims) weight_count *= static_cast<size_t>(size);
@@ -171,11 +173,13 @@ Image LayerMaker::AddLayer(FakeGraph* graph, const Layer& layer, const Image& in
       node = graph->AddNode(abi::kFullyConnected, inputs, output.tensor,
                             abi::DenseParams{layer.activation, 0, layer.keep_num_dims, false});
       break;
+    default:
+      break;
   }
 
   // The scales' arithmetic has tests of its own (requantize_test); what is checked here are the sums and their places.
   NodeView view;
-  WhyDeclined(*graph->context(), graph->node(node), graph->registration(node), &view);
+  WhyDeclined(*graph->context(), graph->node(node), graph->registration(node), Options(), &view);
   const ChannelScales channel_scales = MakeChannelScales(view);
   const int64_t rows = static_cast<int64_t>(sums.size()) / out;
   const int64_t depth = static_cast<int64_t>(weight_count) / out;

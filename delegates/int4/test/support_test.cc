@@ -16,7 +16,7 @@ constexpr int32_t kOutput = 3;
 
 std::string Reason(FakeGraph* graph) {
   NodeView view;
-  return WhyDeclined(*graph->context(), graph->node(0), graph->registration(0), &view);
+  return WhyDeclined(*graph->context(), graph->node(0), graph->registration(0), Options(), &view);
 }
 
 abi::ConvParams& ConvOf(FakeGraph* graph) { return *static_cast<abi::ConvParams*>(graph->node(0).builtin_data); }
@@ -199,7 +199,7 @@ TEST(Support, ReadsTheParametersOfEachOperator) {
     layer.activation = abi::Activation::kRelu6;
     maker.AddLayer(&graph, layer, maker.AddInput(&graph, {1, 12, 12, 4}));
     NodeView view;
-    ASSERT_EQ(WhyDeclined(*graph.context(), graph.node(0), graph.registration(0), &view), "");
+    ASSERT_EQ(WhyDeclined(*graph.context(), graph.node(0), graph.registration(0), Options(), &view), "");
     EXPECT_EQ(view.kind, kind);
     EXPECT_EQ(view.window.padding, abi::Padding::kValid);
     EXPECT_EQ(view.window.stride_height, 2);
@@ -220,7 +220,7 @@ TEST(Support, ABiasIsOptional) {
   layer.has_bias = false;
   maker.AddLayer(&graph, layer, maker.AddInput(&graph, {1, 6, 6, 4}));
   NodeView view;
-  ASSERT_EQ(WhyDeclined(*graph.context(), graph.node(0), graph.registration(0), &view), "");
+  ASSERT_EQ(WhyDeclined(*graph.context(), graph.node(0), graph.registration(0), Options(), &view), "");
   EXPECT_EQ(view.bias(), nullptr);
 }
 

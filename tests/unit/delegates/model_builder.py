@@ -31,7 +31,14 @@ ACTIVATIONS = {
     "tanh": schema.ActivationFunctionType.TANH,
 }
 # Operator versions that take int8, and INT4 weights where there are any.
-VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 7, "HARD_SWISH": 1, "RESHAPE": 1, "RELU_N1_TO_1": 1}
+VERSIONS = {
+    "CONV_2D": 7,
+    "DEPTHWISE_CONV_2D": 7,
+    "FULLY_CONNECTED": 7,
+    "HARD_SWISH": 1,
+    "RESHAPE": 1,
+    "RELU_N1_TO_1": 1,
+}
 PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 
 

@@ -1,0 +1,239 @@
+// What has to hold of the operators around linear layers.
+#include <algorithm>
+#include <cmath>
+
+#include "delegates/int4/abi/names.h"
+#include "delegates/int4/checks.h"
+#include "delegates/int4/describe.h"
+#include "delegates/int4/ops/mul.h"
+#include "delegates/int4/ops/requantize.h"
+
+namespace tfq::int4 {
+namespace {
+
+// Scale of the first tensor over that of the second, as the runtimes divide them.
+float Ratio(const abi::Tensor& numerator, const abi::Tensor& denominator) {
+  return numerator.params.scale / denominator.params.scale;
+}
+
+std::string CheckInt8(const abi::Tensor& tensor, const char* role) {
+  const std::string name = std::string(role) + " " + Quoted(tensor);
+  if (tensor.type != abi::Type::kInt8) return name + " is " + abi::TypeName(tensor.type) + ", not INT8";
+  const auto* affine = static_cast<const abi::AffineQuantization*>(tensor.quantization.params);
+  if (tensor.quantization.type != abi::QuantizationType::kAffine || affine == nullptr || affine->scale == nullptr) {
+    return name + " carries no scale";
+  }
+  if (affine->scale->size != 1) return name + " has " + Number(affine->scale->size) + " scales, not one";
+  if (!std::isfinite(tensor.params.scale) || tensor.params.scale <= 0) {
+    return name + " has a scale of " + Real(tensor.params.scale);
+  }
+  if (tensor.params.zero_point < INT8_MIN || tensor.params.zero_point > INT8_MAX) {
+    return name + " has a zero point of " + Number(tensor.params.zero_point) + ", outside int8";
+  }
+  return "";
+}
+
+std::string CheckInt8Tensors(const NodeView& view) {
+  if (view.outputs.size() != 1) return "it has " + Number(static_cast<int64_t>(view.outputs.size())) + " outputs";
+  std::string reason = CheckInt8(*view.output(), "output");
+  for (size_t i = 0; i < view.inputs.size() && reason.empty(); ++i) reason = CheckInt8(*view.input(i), "input");
+  return reason;
+}
+
+// Operators that move values do not scale them.
+std::string CheckOneScale(const NodeView& view) {
+  const abi::QuantizationParams& output = view.output()->params;
+  for (const TensorView& input : view.inputs) {
+    const abi::QuantizationParams& params = input.tensor->params;
+    if (params.scale != output.scale || params.zero_point != output.zero_point) {
+      return "input " + Quoted(*input.tensor) + " and output " + Quoted(*view.output()) +
+             " differ in scale or zero point";
+    }
+  }
+  return "";
+}
+
+std::string CheckNhwc(const NodeView& view) {
+  if (Rank(*view.input()) == 4) return "";
+  return "input " + Quoted(*view.input()) + " has rank " + Number(Rank(*view.input())) + ", not 4";
+}
+
+std::string CheckActivation(const NodeView& view) {
+  switch (view.activation) {
+    case abi::Activation::kNone:
+    case abi::Activation::kRelu:
+    case abi::Activation::kRelu6:
+    case abi::Activation::kReluN1To1:
+      return "";
+    default:
+      return "fused activation " + abi::ActivationName(view.activation) + " (taken: none, relu, relu6, relu_n1_to_1)";
+  }
+}
+
+std::string CheckRatio(float ratio, float low, float high, const char* what) {
+  if (ratio >= low && ratio <= high) return "";
+  return std::string(what) + " is " + Real(ratio) + ", outside " + Real(low) + " to " + Real(high);
+}
+
+// An input that is given when the op is made.
+std::string CheckConstant(const NodeView& view, size_t values, const char* role) {
+  const abi::Tensor* tensor = view.constant(0);
+  if (tensor == nullptr) return std::string("it has no ") + role;
+  const std::string name = role + (" " + Quoted(*tensor));
+  if (tensor->allocation_type != abi::AllocationType::kConstant || tensor->data == nullptr) {
+    return name + " is not a constant of the file";
+  }
+  if (tensor->type != abi::Type::kInt32) return name + " is " + abi::TypeName(tensor->type) + ", not INT32";
+  if (tensor->bytes != values * sizeof(int32_t)) {
+    return name + " has " + Number(static_cast<int64_t>(tensor->bytes / sizeof(int32_t))) + " values, not " +
+           Number(static_cast<int64_t>(values));
+  }
+  return "";
+}
+
+using Check = std::string (*)(const NodeView&);
+
+template <size_t size>
+std::string First(const Check (&checks)[size], const NodeView& view) {
+  for (const Check check : checks) {
+    std::string reason = check(view);
+    if (!reason.empty()) return reason;
+  }
+  return "";
+}
+
+// XNNPACK takes other ratios not at all, and the built-in kernel that steps in rounds differently.
+constexpr float kMinAddRatio = 1.0f / 1024, kMaxAddRatio = 255;
+// The built-in kernel computes in 16 bits at its end, which larger ratios overflow.
+constexpr float kMaxBuiltInAddRatio = 64, kMaxBuiltInMulRatio = 0.5f;
+constexpr float kMinMulRatio = 1.0f / 65536, kMaxMulRatio = 255;
+constexpr float kMinQuantizeRatio = 1.0f / 256, kMaxQuantizeRatio = 128;
+constexpr double kMinTermRatio = 1.0 / (1 << 20);
+
+std::string CheckAddScales(const NodeView& view) {
+  const float a = Ratio(*view.input(0), *view.output()), b = Ratio(*view.input(1), *view.output());
+  if (view.match == Match::kXnnpack) {
+    std::string reason = CheckRatio(a, kMinAddRatio, kMaxAddRatio, "scale of its first input over that of its output");
+    return reason.empty()
+               ? CheckRatio(b, kMinAddRatio, kMaxAddRatio, "scale of its second input over that of its output")
+               : reason;
+  }
+  const float larger = std::max(a, b);
+  if (static_cast<double>(std::min(a, b) / larger) < kMinTermRatio) return "scales of its inputs are too far apart";
+  return CheckRatio(larger, 1.0f / (1 << 10), kMaxBuiltInAddRatio,
+                    "the larger scale of its inputs over that of its output");
+}
+
+std::string CheckEqualShapes(const NodeView& view) {
+  const abi::IntArray &a = *view.input(0)->dims, &b = *view.input(1)->dims;
+  if (std::equal(a.begin(), a.end(), b.begin(), b.end())) return "";
+  return "it adds " + Shape(a.begin(), a.end()) + " and " + Shape(b.begin(), b.end()) + " (taken: equal shapes)";
+}
+
+std::string CheckMulShapes(const NodeView& view) {
+  if (ConstantFactor(view) >= 0) return "";
+  MulPlan plan;
+  const abi::IntArray &a = *view.input(0)->dims, &b = *view.input(1)->dims;
+  return PlanMul(Dims(a.begin(), a.end()), Dims(b.begin(), b.end()), &plan);
+}
+
+std::string CheckMulScales(const NodeView& view) {
+  const float ratio = view.input(0)->params.scale * view.input(1)->params.scale / view.output()->params.scale;
+  const char* what = "scales of its inputs over that of its output";
+  return view.match == Match::kXnnpack ? CheckRatio(ratio, kMinMulRatio, kMaxMulRatio, what)
+                                       : CheckRatio(ratio, 1e-9f, kMaxBuiltInMulRatio, what);
+}
+
+std::string CheckPoolWindow(const NodeView& view) {
+  const WindowParams& window = view.window;
+  if (window.padding != abi::Padding::kSame && window.padding != abi::Padding::kValid) return "padding is unknown";
+  if (window.stride_height < 1 || window.stride_width < 1) {
+    return "strides are " + Number(window.stride_height) + "x" + Number(window.stride_width);
+  }
+  if (view.filter_height < 1 || view.filter_width < 1 || view.filter_height > 256 || view.filter_width > 256) {
+    return "its window is " + Number(view.filter_height) + "x" + Number(view.filter_width);
+  }
+  return "";
+}
+
+std::string CheckMeanAxes(const NodeView& view) {
+  std::string reason = CheckConstant(view, 2, "axes");
+  if (!reason.empty()) return reason;
+  const int32_t* axes = static_cast<const int32_t*>(view.constant(0)->data);
+  const int32_t first = axes[0] < 0 ? axes[0] + 4 : axes[0], second = axes[1] < 0 ? axes[1] + 4 : axes[1];
+  if (std::min(first, second) == 1 && std::max(first, second) == 2) return "";
+  return "its axes are " + Number(axes[0]) + " and " + Number(axes[1]) + " (taken: rows and columns)";
+}
+
+std::string CheckOneRatio(const NodeView& view) {
+  return CheckRatio(Ratio(*view.input(), *view.output()), 1.0f / (1 << 16), 1 << 10,
+                    "scale of its input over that of its output");
+}
+
+std::string CheckPaddings(const NodeView& view) {
+  std::string reason = CheckConstant(view, 8, "paddings");
+  if (!reason.empty()) return reason;
+  const int32_t* amounts = static_cast<const int32_t*>(view.constant(0)->data);
+  if (std::any_of(amounts, amounts + 8, [](int32_t amount) { return amount < 0 || amount > 4096; })) {
+    return "paddings " + Quoted(*view.constant(0)) + " are out of range";
+  }
+  if (amounts[0] == 0 && amounts[1] == 0 && amounts[6] == 0 && amounts[7] == 0) return "";
+  return "it pads the batch or the channels (taken: rows and columns)";
+}
+
+std::string CheckShape(const NodeView& view) {
+  if (view.constant(0) == nullptr) return "its shape is not a tensor";
+  if (Rank(*view.constant(0)) != 1) return "its shape has rank " + Number(Rank(*view.constant(0)));
+  return CheckConstant(view, static_cast<size_t>(Dim(*view.constant(0), 0)), "shape");
+}
+
+std::string CheckNoActivation(const NodeView& view) {
+  if (view.activation == abi::Activation::kNone) return "";
+  return "fused activation " + abi::ActivationName(view.activation);
+}
+
+// The built-in kernel refuses larger ones.
+std::string CheckHardSwishScale(const NodeView& view) {
+  return CheckRatio(Ratio(*view.input(), *view.output()), 1.0f / (1 << 10), 127,
+                    "scale of its input over that of its output");
+}
+
+std::string CheckLogisticScale(const NodeView& view) {
+  if (view.output()->params.scale == 1.0f / 256 && view.output()->params.zero_point == INT8_MIN) return "";
+  return "output " + Quoted(*view.output()) + " has a scale of " + Real(view.output()->params.scale) +
+         " and a zero point of " + Number(view.output()->params.zero_point) + ", not 1/256 and -128";
+}
+
+std::string CheckQuantizeScale(const NodeView& view) {
+  if (view.match != Match::kXnnpack) return CheckOneRatio(view);
+  return CheckRatio(Ratio(*view.input(), *view.output()), kMinQuantizeRatio, kMaxQuantizeRatio,
+                    "scale of its input over that of its output");
+}
+
+constexpr Check kAddChecks[] = {CheckInt8Tensors, CheckEqualShapes, CheckActivation, CheckAddScales};
+constexpr Check kMulChecks[] = {CheckInt8Tensors, CheckMulShapes, CheckActivation, CheckMulScales};
+constexpr Check kPoolChecks[] = {CheckInt8Tensors, CheckNhwc, CheckOneScale, CheckPoolWindow, CheckActivation};
+constexpr Check kMeanChecks[] = {CheckInt8Tensors, CheckNhwc, CheckMeanAxes, CheckOneRatio};
+constexpr Check kPadChecks[] = {CheckInt8Tensors, CheckNhwc, CheckOneScale, CheckPaddings};
+constexpr Check kConcatenationChecks[] = {CheckInt8Tensors, CheckOneScale, CheckNoActivation};
+constexpr Check kReshapeChecks[] = {CheckInt8Tensors, CheckOneScale, CheckShape};
+constexpr Check kReluChecks[] = {CheckInt8Tensors, CheckOneRatio};
+constexpr Check kHardSwishChecks[] = {CheckInt8Tensors, CheckHardSwishScale};
+constexpr Check kLogisticChecks[] = {CheckInt8Tensors, CheckLogisticScale};
+constexpr Check kQuantizeChecks[] = {CheckInt8Tensors, CheckQuantizeScale};
+
+}  // namespace
+
+std::string CheckAdd(const NodeView& view) { return First(kAddChecks, view); }
+std::string CheckMul(const NodeView& view) { return First(kMulChecks, view); }
+std::string CheckPool(const NodeView& view) { return First(kPoolChecks, view); }
+std::string CheckMean(const NodeView& view) { return First(kMeanChecks, view); }
+std::string CheckPad(const NodeView& view) { return First(kPadChecks, view); }
+std::string CheckConcatenation(const NodeView& view) { return First(kConcatenationChecks, view); }
+std::string CheckReshape(const NodeView& view) { return First(kReshapeChecks, view); }
+std::string CheckRelu(const NodeView& view) { return First(kReluChecks, view); }
+std::string CheckHardSwish(const NodeView& view) { return First(kHardSwishChecks, view); }
+std::string CheckLogistic(const NodeView& view) { return First(kLogisticChecks, view); }
+std::string CheckQuantize(const NodeView& view) { return First(kQuantizeChecks, view); }
+
+}  // namespace tfq::int4

@@ -1,0 +1,52 @@
+// Goes through two int8 arrays sixteen values at a time.
+#ifndef TFQ_DELEGATES_INT4_KERNELS_NEON_BINARY_ROWS_NEON_H_
+#define TFQ_DELEGATES_INT4_KERNELS_NEON_BINARY_ROWS_NEON_H_
+
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "delegates/int4/kernels/neon/output_stage_neon.h"
+
+namespace tfq::int4 {
+
+// out[i..i+15] = combine(a[i..i+15], b[i..i+15]); a ragged end goes through a copy, so that nothing is read past it.
+template <typename Combine>
+static inline void ForEachPairNeon(int64_t count, const int8_t* a, const int8_t* b, int8_t* out,
+                                   const Combine& combine) {
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) vst1q_s8(out + i, combine(vld1q_s8(a + i), vld1q_s8(b + i)));
+  if (i == count) return;
+  const size_t rest = static_cast<size_t>(count - i);
+  int8_t last_a[16] = {}, last_b[16] = {}, last_out[16];
+  std::memcpy(last_a, a + i, rest);
+  std::memcpy(last_b, b + i, rest);
+  vst1q_s8(last_out, combine(vld1q_s8(last_a), vld1q_s8(last_b)));
+  std::memcpy(out + i, last_out, rest);
+}
+
+// The sixteen results of four(x, y), which takes four values of each, less their zero points, and gives 32 bits clamped
+// to int8.
+template <typename Four>
+static inline int8x16_t CombineNeon(int8x16_t a, int8x16_t b, int16x8_t a_zero_point, int16x8_t b_zero_point,
+                                    const Four& four) {
+  const int16x8_t a_low = vsubq_s16(vmovl_s8(vget_low_s8(a)), a_zero_point);
+  const int16x8_t b_low = vsubq_s16(vmovl_s8(vget_low_s8(b)), b_zero_point);
+  const int16x8_t a_high = vsubq_s16(vmovl_high_s8(a), a_zero_point);
+  const int16x8_t b_high = vsubq_s16(vmovl_high_s8(b), b_zero_point);
+  const int8x8_t low =
+      NarrowNeon(four(vget_low_s16(a_low), vget_low_s16(b_low)), four(vget_high_s16(a_low), vget_high_s16(b_low)));
+  const int8x8_t high =
+      NarrowNeon(four(vget_low_s16(a_high), vget_low_s16(b_high)), four(vget_high_s16(a_high), vget_high_s16(b_high)));
+  return vcombine_s8(low, high);
+}
+
+// A multiplier and a shift for all channels, ties away from zero.
+static inline ScaleNeon UniformScaleNeon(int32_t multiplier, int32_t shift) {
+  return {vdupq_n_s32(multiplier), vdupq_n_s32(shift), vdupq_n_s32(-1)};
+}
+
+}  // namespace tfq::int4
+
+#endif  // TFQ_DELEGATES_INT4_KERNELS_NEON_BINARY_ROWS_NEON_H_

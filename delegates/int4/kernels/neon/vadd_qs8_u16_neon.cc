@@ -1,0 +1,68 @@
+// The sum of two int8 tensors.
+#include <arm_neon.h>
+
+#include "delegates/int4/kernels/neon/binary_rows_neon.h"
+#include "delegates/int4/kernels/variants.h"
+
+namespace tfq::int4 {
+namespace {
+
+struct TermNeon {
+  int32x4_t left;
+  ScaleNeon scale;
+};
+
+TermNeon MakeTerm(const AddTerm& term) {
+  return {vdupq_n_s32(term.left), UniformScaleNeon(term.multiplier, -term.right)};
+}
+
+template <bool shifts_right>
+inline int32x4_t Apply(int16x4_t x, const TermNeon& term) {
+  return MultiplyDoubleRoundingNeon<shifts_right>(vshlq_s32(vmovl_s16(x), term.left), term.scale);
+}
+
+template <bool shifts_right>
+void RunTwice(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
+  const TermNeon a_term = MakeTerm(params.a), b_term = MakeTerm(params.b);
+  const ScaleNeon scale = UniformScaleNeon(params.multiplier, params.shift);
+  const int16x8_t a_zero_point = vdupq_n_s16(static_cast<int16_t>(params.a.zero_point));
+  const int16x8_t b_zero_point = vdupq_n_s16(static_cast<int16_t>(params.b.zero_point));
+  const OutputStage stage = params.stage;
+  ForEachPairNeon(count, a, b, out, [&](int8x16_t x, int8x16_t y) {
+    return CombineNeon(x, y, a_zero_point, b_zero_point, [&](int16x4_t u, int16x4_t v) {
+      const int32x4_t sum = vaddq_s32(Apply<shifts_right>(u, a_term), Apply<shifts_right>(v, b_term));
+      return ApplyOutputStageNeon<RoundingForm::kAway>(sum, scale, stage);
+    });
+  });
+}
+
+void RunOnce(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
+  const int16x8_t a_zero_point = vdupq_n_s16(static_cast<int16_t>(params.a.zero_point));
+  const int16x8_t b_zero_point = vdupq_n_s16(static_cast<int16_t>(params.b.zero_point));
+  const int32x4_t shift = vdupq_n_s32(params.shift);
+  const OutputStage stage = params.stage;
+  ForEachPairNeon(count, a, b, out, [&](int8x16_t x, int8x16_t y) {
+    return CombineNeon(x, y, a_zero_point, b_zero_point, [&](int16x4_t u, int16x4_t v) {
+      const int32x4_t sum =
+          vmlaq_n_s32(vmulq_n_s32(vmovl_s16(u), params.a.multiplier), vmovl_s16(v), params.b.multiplier);
+      const int32x4_t value = vaddq_s32(vrshlq_s32(sum, shift), vdupq_n_s32(stage.zero_point));
+      return vminq_s32(vmaxq_s32(value, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
+    });
+  });
+}
+
+void Run(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
+  if (params.stage.rounding == Rounding::kSingle) {
+    RunOnce(params, count, a, b, out);
+  } else if (params.a.right > 0 || params.b.right > 0) {
+    RunTwice<true>(params, count, a, b, out);
+  } else {
+    RunTwice<false>(params, count, a, b, out);
+  }
+}
+
+}  // namespace
+
+const AddKernel vadd_qs8_u16_neon = {"vadd_qs8_u16_neon", CpuTier::kNeon, Run};
+
+}  // namespace tfq::int4

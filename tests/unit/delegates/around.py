@@ -1,0 +1,204 @@
+"""Random networks of INT4 layers with the operators around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tests.unit.delegates.model_builder import ACTIVATIONS, ModelBuilder, Quantization, random_layer
+
+
+@dataclass(frozen=True)
+class Value:
+    """An int8 tensor of the network."""
+
+    tensor: int
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+@dataclass
+class AroundNet:
+    """Builds one network, block by block; every block takes an NHWC value and gives one.
+
+    Args:
+        odd_features: dense layers get an odd number of inputs, which XNNPACK leaves to the built-in kernels.
+    """
+
+    rng: np.random.Generator
+    odd_features: bool = False
+    builder: ModelBuilder = field(default_factory=ModelBuilder)
+
+    def value(self, shape: tuple[int, ...], scale: float, zero_point: int) -> Value:
+        scale = float(np.float32(scale))
+        quantization = Quantization(scale, zero_point)
+        return Value(self.builder.tensor(shape, "int8", quantization), tuple(shape), scale, zero_point)
+
+    def zero_point(self) -> int:
+        return int(self.rng.integers(-128, 128))
+
+    def input(self) -> Value:
+        shape = tuple(int(self.rng.integers(1, n)) for n in (3, 14, 14, 40))
+        value = self.value(shape, 0.05, self.zero_point())
+        self.builder.inputs = [value.tensor]
+        return value
+
+    def layer(self, source: Value, op: str = "conv", **options: Any) -> Value:
+        zero_point = self.zero_point()
+        tensor, shape, scale = random_layer(
+            self.builder, self.rng, op, source.tensor, source.shape, source.scale, zero_point=zero_point, **options
+        )
+        return Value(tensor, shape, scale, zero_point)
+
+    def op(self, name: str, inputs: list[int], output: Value, options: Any = None) -> Value:
+        self.builder.operator(name, inputs, [output.tensor], options)
+        return output
+
+    def activation(self) -> int:
+        return int(self.rng.choice(list(ACTIVATIONS.values())[:4]))
+
+    # Blocks.
+
+    def convolution(self, x: Value) -> Value:
+        kernel = (int(self.rng.integers(1, 4)), int(self.rng.integers(1, 4)))
+        return self.layer(x, out=int(self.rng.integers(1, 40)), kernel=kernel, activation="relu")
+
+    def residual(self, x: Value) -> Value:
+        a = self.layer(x, out=int(self.rng.integers(1, 40)))
+        b = self.layer(a, out=a.shape[3], kernel=(1, 1), gain=float(self.rng.choice([0.3, 1.0])))
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = self.activation()
+        scale = max(a.scale, b.scale) * self.rng.uniform(0.5, 2)
+        return self.op("ADD", [a.tensor, b.tensor], self.value(a.shape, scale, self.zero_point()), options)
+
+    def squeeze_excite(self, x: Value) -> Value:
+        x = self.layer(x, "depthwise")
+        mean = self.mean(x, keep=True)
+        hidden = self.layer(mean, out=int(self.rng.integers(1, 20)), kernel=(1, 1))
+        hidden = self.unary("RELU" if self.rng.random() < 0.5 else "RELU6", hidden)
+        gate = self.layer(hidden, out=x.shape[3], kernel=(1, 1))
+        if self.rng.random() < 0.5:
+            gate = self.unary("LOGISTIC", gate)
+        else:
+            gate = self.times_constant(self.unary("RELU6", gate))
+        output = self.value(x.shape, x.scale * gate.scale * 127 * self.rng.uniform(0.3, 1.5), self.zero_point())
+        options = schema.MulOptionsT()
+        options.fusedActivationFunction = self.activation()
+        inputs = [x.tensor, gate.tensor] if self.rng.random() < 0.5 else [gate.tensor, x.tensor]
+        return self.op("MUL", inputs, output, options)
+
+    def square(self, x: Value) -> Value:
+        a = self.layer(x, out=int(self.rng.integers(1, 40)))
+        b = self.layer(x, out=a.shape[3])
+        output = self.value(a.shape, a.scale * b.scale * 100, self.zero_point())
+        return self.op("MUL", [a.tensor, b.tensor], output, schema.MulOptionsT())
+
+    def times_constant(self, x: Value) -> Value:
+        quantization = Quantization(float(np.float32(0.01)), 3)
+        factor = np.array(self.rng.integers(-128, 128), np.int8)
+        constant = self.builder.tensor((), "int8", quantization, factor)
+        output = self.value(x.shape, x.scale * 0.01 * 100, self.zero_point())
+        inputs = [x.tensor, constant] if self.rng.random() < 0.5 else [constant, x.tensor]
+        return self.op("MUL", inputs, output, schema.MulOptionsT())
+
+    def mean(self, x: Value, keep: bool) -> Value:
+        n, _, _, c = x.shape
+        options = schema.ReducerOptionsT()
+        options.keepDims = keep
+        axes = self.builder.tensor((2,), "int32", None, np.array([1, 2] if keep else [-2, -3], np.int32))
+        same = self.rng.random() < 0.3
+        scale = x.scale * (1.0 if same else self.rng.uniform(0.1, 1.2))
+        zero_point = x.zero_point if same else self.zero_point()
+        output = self.value((n, 1, 1, c) if keep else (n, c), scale, zero_point)
+        return self.op("MEAN", [x.tensor, axes], output, options)
+
+    def unary(self, name: str, x: Value) -> Value:
+        if name == "LOGISTIC":
+            output = self.value(x.shape, 1 / 256, -128)
+        else:
+            output = self.value(
+                x.shape, x.scale * self.rng.choice([0.5, 1.0, self.rng.uniform(0.3, 2)]), self.zero_point()
+            )
+        options = {"HARD_SWISH": schema.HardSwishOptionsT, "QUANTIZE": schema.QuantizeOptionsT}.get(name)
+        return self.op(name, [x.tensor], output, options() if options else None)
+
+    def activated(self, x: Value) -> Value:
+        names = ["RELU", "RELU6", "RELU_N1_TO_1", "HARD_SWISH", "QUANTIZE", "LOGISTIC"]
+        return self.unary(str(self.rng.choice(names)), self.layer(x, out=int(self.rng.integers(1, 40))))
+
+    def pooled(self, x: Value) -> Value:
+        x = self.layer(x, out=int(self.rng.integers(1, 70)))
+        options = schema.Pool2DOptionsT()
+        options.filterHeight, options.filterWidth = (int(self.rng.integers(2, 5)) for _ in range(2))
+        options.strideH, options.strideW = (int(self.rng.integers(1, 3)) for _ in range(2))
+        options.padding = schema.Padding.SAME
+        options.fusedActivationFunction = self.activation()
+        shape = (x.shape[0], -(-x.shape[1] // options.strideH), -(-x.shape[2] // options.strideW), x.shape[3])
+        name = str(self.rng.choice(["AVERAGE_POOL_2D", "MAX_POOL_2D"]))
+        return self.op(name, [x.tensor], self.value(shape, x.scale, x.zero_point), options)
+
+    def padded(self, x: Value) -> Value:
+        x = self.layer(x, out=int(self.rng.integers(1, 20)))
+        amounts = np.array([[0, 0], self.rng.integers(0, 4, 2), self.rng.integers(0, 4, 2), [0, 0]], np.int32)
+        constant = self.builder.tensor((4, 2), "int32", None, amounts)
+        shape = tuple(int(s) for s in np.array(x.shape) + amounts.sum(1))
+        padded = self.op("PAD", [x.tensor, constant], self.value(shape, x.scale, x.zero_point), schema.PadOptionsT())
+        op = str(self.rng.choice(["conv", "depthwise", "none"]))
+        if op == "none" or shape[1] < 3 or shape[2] < 3:
+            return padded
+        stride = int(self.rng.integers(1, 3))
+        kernel = (int(self.rng.integers(1, 4)), int(self.rng.integers(1, 4)))
+        return self.layer(padded, op, padding="valid", stride=(stride, stride), kernel=kernel)
+
+    def concatenated(self, x: Value) -> Value:
+        pieces = [self.layer(x, out=int(self.rng.integers(1, 20))) for _ in range(int(self.rng.integers(2, 4)))]
+        scale, zero_point = pieces[0].scale, pieces[0].zero_point
+        same = [pieces[0]]
+        for piece in pieces[1:]:
+            output = self.value(piece.shape, scale, zero_point)
+            same.append(self.op("QUANTIZE", [piece.tensor], output, schema.QuantizeOptionsT()))
+        options = schema.ConcatenationOptionsT()
+        options.axis = int(self.rng.choice([3, -1]))
+        shape = (*x.shape[:3], sum(piece.shape[3] for piece in pieces))
+        output = self.value(shape, scale, zero_point)
+        return self.op("CONCATENATION", [piece.tensor for piece in same], output, options)
+
+    def head(self, x: Value) -> Value:
+        if self.odd_features and x.shape[3] % 2 == 0:
+            x = self.layer(x, out=x.shape[3] + 1, kernel=(1, 1))
+        mean = self.mean(x, keep=False)
+        options = schema.ReshapeOptionsT()
+        options.newShape = [mean.shape[0], 1, mean.shape[1]]
+        shape = self.builder.tensor((3,), "int32", None, np.array([mean.shape[0], 1, -1], np.int32))
+        reshaped = self.value((mean.shape[0], 1, mean.shape[1]), mean.scale, mean.zero_point)
+        self.op("RESHAPE", [mean.tensor, shape], reshaped, options)
+        return self.layer(reshaped, "dense", out=int(self.rng.integers(1, 30)), keep_num_dims=True)
+
+
+BLOCKS = (
+    AroundNet.convolution,
+    AroundNet.residual,
+    AroundNet.squeeze_excite,
+    AroundNet.square,
+    AroundNet.activated,
+    AroundNet.pooled,
+    AroundNet.padded,
+    AroundNet.concatenated,
+)
+
+
+def random_net(seed: int, odd_features: bool = False) -> tuple[bytes, tuple[int, ...]]:
+    """A network of one to four blocks, half of the time with a dense head, and the shape of its input."""
+    rng = np.random.default_rng(seed)
+    net = AroundNet(rng, odd_features)
+    x = first = net.input()
+    for _ in range(int(rng.integers(1, 5))):
+        x = BLOCKS[int(rng.integers(len(BLOCKS)))](net, x)
+    if rng.random() < 0.5:
+        x = net.head(x)
+    net.builder.outputs = [x.tensor]
+    return net.builder.build(), first.shape
