@@ -9,6 +9,9 @@
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
 #endif
 
 namespace tfq::int4 {
@@ -22,15 +25,30 @@ struct NamedTier {
 constexpr NamedTier kTiers[] = {
     {"reference", CpuTier::kReference},      {"neon", CpuTier::kNeon},
     {"neon_dotprod", CpuTier::kNeonDotprod}, {"avx2", CpuTier::kAvx2},
-    {"avx512_vnni", CpuTier::kAvx512Vnni},
+    {"avx512_vnni", CpuTier::kAvx512Vnni},   {"avx512_amx", CpuTier::kAvx512Amx},
 };
 
 #if defined(__x86_64__)
-constexpr CpuTier kHighestTier = CpuTier::kAvx512Vnni;
+constexpr CpuTier kHighestTier = CpuTier::kAvx512Amx;
 #elif defined(__aarch64__)
 constexpr CpuTier kHighestTier = CpuTier::kNeonDotprod;
 #else
 constexpr CpuTier kHighestTier = CpuTier::kReference;
+#endif
+
+#if defined(__x86_64__)
+// Whether the CPU has tiles of int8 and the system lets this process use them. Linux does so on request, for then it
+// has more to save at every switch; the permission holds for all threads.
+bool TilesAreAllowed() {
+  constexpr uint32_t kTilesOfInt8 = 3u << 24;  // in EDX of leaf 7
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  static const bool allowed = [&] {
+    uint32_t eax, ebx, ecx, edx;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kTilesOfInt8) != kTilesOfInt8) return false;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return allowed;
+}
 #endif
 
 }  // namespace
@@ -68,6 +86,8 @@ bool CpuRuns(CpuTier tier) {
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vnni");
+    case CpuTier::kAvx512Amx:
+      return CpuRuns(CpuTier::kAvx512Vnni) && TilesAreAllowed();
 #elif defined(__aarch64__)
     case CpuTier::kNeon:
       return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;

@@ -13,6 +13,7 @@ enum class CpuTier {
   kNeonDotprod = 2,
   kAvx2 = 17,
   kAvx512Vnni = 18,
+  kAvx512Amx = 19,
 };
 
 const char* CpuTierName(CpuTier tier);               // the name of its folder in kernels/

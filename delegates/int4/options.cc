@@ -26,6 +26,7 @@ constexpr CpuTier kTiers[] = {
 #if defined(__x86_64__)
     CpuTier::kAvx2,
     CpuTier::kAvx512Vnni,
+    CpuTier::kAvx512Amx,
 #elif defined(__aarch64__)
     CpuTier::kNeon,
     CpuTier::kNeonDotprod,

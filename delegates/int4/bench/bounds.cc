@@ -10,7 +10,7 @@ namespace tfq::int4 {
 namespace {
 
 #if defined(__x86_64__)
-constexpr const ProductLoop* kLoops[] = {&kAvx2Products, &kAvx512VnniProducts};
+constexpr const ProductLoop* kLoops[] = {&kAvx2Products, &kAvx512VnniProducts, &kAvx512AmxProducts};
 #elif defined(__aarch64__)
 constexpr const ProductLoop* kLoops[] = {&kNeonProducts, &kNeonDotprodProducts};
 #endif

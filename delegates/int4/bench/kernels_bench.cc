@@ -15,6 +15,7 @@
 
 #include "delegates/int4/bench/bounds.h"
 #include "delegates/int4/kernels/registry.h"
+#include "delegates/int4/packing/packing.h"
 
 namespace tfq::int4 {
 namespace {
@@ -109,6 +110,8 @@ void RunGemm(benchmark::State& state, const Bounds& bounds, const GemmKernel& ke
   const std::vector<int8_t> activations = RandomBytes(setting.m * depth);
   std::vector<int8_t> out(size_t(setting.m) * shape.n);
   std::vector<const int8_t*> rows(size_t(shape.taps) * kernel.mr);
+  const size_t scratch_bytes = kernel.scratch_bytes == nullptr ? 0 : kernel.scratch_bytes(shape);
+  const Packed scratch(std::aligned_alloc(kPackedAlignment, RoundUp(scratch_bytes, kPackedAlignment)));
   const Clock::time_point start = Clock::now();
   for (auto _ : state) {
     for (int32_t begin = 0; begin < setting.m; begin += kernel.mr) {
@@ -118,7 +121,8 @@ void RunGemm(benchmark::State& state, const Bounds& bounds, const GemmKernel& ke
           rows[tap * kernel.mr + i] = &activations[(begin + std::min(i, m - 1)) * depth + tap * shape.channels];
         }
       }
-      kernel.run(shape, {m, 0, shape.n, rows.data(), packed.get(), &out[size_t(begin) * shape.n], shape.n, kStage});
+      kernel.run(shape, {m, 0, shape.n, rows.data(), packed.get(), &out[size_t(begin) * shape.n], shape.n, kStage,
+                         scratch.get()});
     }
     benchmark::ClobberMemory();
   }

@@ -7,9 +7,12 @@
 namespace tfq::int4 {
 namespace {
 
+// clang-format off: one line each
+
 constexpr const GemmKernel* kGemmKernels[] = {
 #if defined(__x86_64__)
-    &gemm_qs8_qs4cw_8x32c4_avx512_vnni, &gemm_qs8_qs8cw_8x32c4_avx512_vnni, &gemm_qs8_qs4cw_4x16c4_avx2,
+    &gemm_qs8_qs4cw_32x32c4_avx512_amx, &gemm_qs8_qs8cw_32x32c4_avx512_amx, &gemm_qs8_qs4cw_8x32c4_avx512_vnni,
+    &gemm_qs8_qs8cw_8x32c4_avx512_vnni, &gemm_qs8_qs4cw_4x16c4_avx2,
 #elif defined(__aarch64__)
     &gemm_qs8_qs4cw_8x8c4_neon_dotprod,
     &gemm_qs8_qs4cw_6x4c8_neon,
@@ -91,6 +94,8 @@ constexpr const MaxRowsKernel* kMaxRowsKernels[] = {
 #endif
     &rmax_qs8_u1_reference,
 };
+
+// clang-format on
 
 template <typename Kernel, size_t size>
 constexpr KernelTable<Kernel> Table(const Kernel* const (&kernels)[size]) {

@@ -117,6 +117,7 @@ struct GemmFamily {
     Out* out;               // element (0, n_begin); row stride out_stride, in elements
     ptrdiff_t out_stride;
     Stage stage;
+    void* scratch = nullptr;  // scratch_bytes() of the calling thread's, aligned like `packed`
   };
 
   const char* name;
@@ -128,6 +129,7 @@ struct GemmFamily {
   size_t (*packed_bytes)(const GemmShape&);
   void (*pack)(const GemmShape&, const Weights&, void* packed);
   void (*run)(const GemmShape&, const Tile&);
+  size_t (*scratch_bytes)(const GemmShape&) = nullptr;  // where the kernel needs any
 };
 
 // qs8: C[m][n] = stage(sum of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] + bias[n]).

@@ -47,7 +47,7 @@ class Conv : public Op {
 
   size_t scratch_bytes() const override {
     const PackedGemm& gemm = groups_.front();
-    return GemmRowsBytes(gemm) +
+    return GemmScratchBytes(gemm) +
            (gather_ ? static_cast<size_t>(gemm.kernel->mr) * static_cast<size_t>(gemm.shape.channels) : 0);
   }
 

@@ -29,7 +29,7 @@ class DenseBase : public Op {
     return PlanRows();
   }
 
-  size_t scratch_bytes() const override { return GemmRowsBytes(gemm_); }
+  size_t scratch_bytes() const override { return GemmScratchBytes(gemm_); }
 
  protected:
   // What depends on the number of rows. Returns what is wrong, or nothing.

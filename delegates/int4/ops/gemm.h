@@ -8,6 +8,7 @@
 
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/ops/weights.h"
+#include "delegates/int4/packing/packing.h"
 
 namespace tfq::int4 {
 
@@ -27,9 +28,16 @@ GemmSplit SplitGemm(int64_t row_tiles, int32_t column_tiles, int64_t operations,
 // Part `part` of 0..count-1 cut into `parts`: begins here, ends where the next begins.
 constexpr int64_t PartBegin(int64_t count, int32_t part, int32_t parts) { return count * part / parts; }
 
+// Memory of a thread: pointers to the rows of a tile, then what the kernel works in.
 template <typename Kernel>
 size_t GemmRowsBytes(const PackedMatrix<Kernel>& gemm) {
-  return sizeof(void*) * static_cast<size_t>(gemm.shape.taps) * static_cast<size_t>(gemm.kernel->mr);
+  const size_t rows = static_cast<size_t>(gemm.shape.taps) * static_cast<size_t>(gemm.kernel->mr);
+  return RoundUp(sizeof(void*) * rows, kPackedAlignment);
+}
+template <typename Kernel>
+size_t GemmScratchBytes(const PackedMatrix<Kernel>& gemm) {
+  const bool none = gemm.kernel->scratch_bytes == nullptr;
+  return GemmRowsBytes(gemm) + (none ? 0 : RoundUp(gemm.kernel->scratch_bytes(gemm.shape), kPackedAlignment));
 }
 
 // The stage of a tile that begins with row `row`.
@@ -44,7 +52,7 @@ inline DynamicStage StageOf(DynamicStage stage, const GemmShape& shape, int64_t 
 }
 
 // Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those
-// past `count` repeating a valid row; `scratch` is the thread's memory after the pointers.
+// past `count` repeating a valid row; `scratch` is the thread's memory after GemmScratchBytes().
 template <typename Kernel, typename Fill>
 void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* output, ptrdiff_t output_stride,
              const Workspace& workspace, const Fill& fill) {
@@ -55,7 +63,6 @@ void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* 
   const int32_t column_tiles = (n + nr - 1) / nr;
   const int64_t operations = m * n * gemm.shape.taps * gemm.shape.channels;
   const GemmSplit split = SplitGemm(row_tiles, column_tiles, operations, workspace.pool->threads());
-  const size_t rows_bytes = GemmRowsBytes(gemm);
 
   workspace.pool->Run(split.row_parts * split.column_parts, [&](int32_t task, int32_t thread) {
     uint8_t* scratch = workspace.scratch_of(thread);
@@ -72,10 +79,10 @@ void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* 
     for (int32_t tile = 0; tile < tiles; ++tile) {
       const int64_t row = first + PartBegin(last - first, tile, tiles);
       const int32_t count = static_cast<int32_t>(first + PartBegin(last - first, tile + 1, tiles) - row);
-      fill(row, count, rows, scratch + rows_bytes);
+      fill(row, count, rows, scratch + GemmScratchBytes(gemm));
       gemm.kernel->run(gemm.shape,
                        {count, n_begin, n_end, rows, gemm.memory.data(), output + row * output_stride + n_begin,
-                        output_stride, StageOf(gemm.stage, gemm.shape, row)});
+                        output_stride, StageOf(gemm.stage, gemm.shape, row), scratch + GemmRowsBytes(gemm)});
     }
   });
 }

@@ -12,8 +12,8 @@
 namespace tfq::int4 {
 namespace {
 
-constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2,
-                                 CpuTier::kAvx512Vnni};
+constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon,       CpuTier::kNeonDotprod,
+                                 CpuTier::kAvx2,      CpuTier::kAvx512Vnni, CpuTier::kAvx512Amx};
 
 TEST(Cpu, NamesGoThereAndBack) {
   for (const CpuTier tier : kAllTiers) {

@@ -16,8 +16,8 @@ namespace {
 
 std::vector<CpuTier> Tiers() {
   std::vector<CpuTier> tiers;
-  for (const CpuTier tier :
-       {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2, CpuTier::kAvx512Vnni}) {
+  for (const CpuTier tier : {CpuTier::kReference, CpuTier::kNeon, CpuTier::kNeonDotprod, CpuTier::kAvx2,
+                             CpuTier::kAvx512Vnni, CpuTier::kAvx512Amx}) {
     if (CpuRuns(tier)) tiers.push_back(tier);
   }
   return tiers;

@@ -19,6 +19,7 @@ struct ProductLoop {
 
 extern const ProductLoop kAvx2Products;
 extern const ProductLoop kAvx512VnniProducts;
+extern const ProductLoop kAvx512AmxProducts;
 extern const ProductLoop kNeonProducts;
 extern const ProductLoop kNeonDotprodProducts;
 

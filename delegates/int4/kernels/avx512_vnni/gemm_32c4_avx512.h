@@ -23,6 +23,10 @@ constexpr int32_t kNr32 = 32;
 constexpr int32_t kKr4 = 4;
 constexpr int32_t kMaxRows = 8;  // whose sums fit the registers
 
+// 16 times as many products of 4-bit weights stay within 32 bits.
+template <int32_t bits>
+static constexpr int64_t kMaxDepth32c4 = bits == 4 ? 1 << 16 : INT64_MAX;
+
 static constexpr size_t GroupBytes(int32_t bits) { return static_cast<size_t>(kNr32 * kKr4 * bits / 8); }
 
 static inline size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr4 - 1) / kKr4; }
@@ -109,6 +113,12 @@ static inline __m512i SumOfRow(const int8_t* row, int32_t channels) {
   return sums;
 }
 
+// What the offset of the weights adds to the products of a row; wraps as the sums do.
+template <int32_t bits>
+static int32_t TimesWeightOffset(int32_t row_sum) {
+  return static_cast<int32_t>(static_cast<uint32_t>(row_sum) << (bits - 1));
+}
+
 // Which of a block's columns a pass sums up.
 enum class Columns { kLow, kHigh, kBoth };
 
@@ -119,6 +129,11 @@ struct Sums {
   __m512i low[kRows];
   __m512i high[kRows];
 };
+
+static inline void SplitWholeBytes(__m512i* low, __m512i* high) {
+  *low = _mm512_sub_epi32(*low, *high);
+  *high = _mm512_srai_epi32(*high, 4);
+}
 
 template <int32_t bits, Columns columns>
 static constexpr bool kWholeBytes = bits == 4 && columns == Columns::kBoth;
@@ -184,10 +199,7 @@ static void SumBlock(const GemmShape& shape, const TileInput& input, const uint8
   }
   TFQ_UNROLL
   for (int m = 0; m < kRows; ++m) {
-    if (kWholeBytes<bits, columns>) {
-      sums.low[m] = _mm512_sub_epi32(sums.low[m], sums.high[m]);
-      sums.high[m] = _mm512_srai_epi32(sums.high[m], 4);
-    }
+    if (kWholeBytes<bits, columns>) SplitWholeBytes(&sums.low[m], &sums.high[m]);
     if (columns != Columns::kHigh) out[m][0] = sums.low[m];
     if (columns != Columns::kLow) out[m][1] = sums.high[m];
   }
@@ -202,10 +214,6 @@ static SumFunction SumOf(int32_t rows) {
       SumBlock<bits, 5, columns>, SumBlock<bits, 6, columns>, SumBlock<bits, 7, columns>, SumBlock<bits, 8, columns>};
   return kByRows[rows - 1];
 }
-
-// 16 times as many products of 4-bit weights stay within 32 bits.
-template <int32_t bits>
-constexpr int64_t kMaxDepth32c4 = bits == 4 ? 1 << 16 : INT64_MAX;
 
 // The sums of `columns` columns of a block and as many rows as there are corrections; of deep sums, each half on its
 // own.
@@ -245,7 +253,7 @@ struct TileBlock {
 };
 
 // Up to 16 columns, whose sums are in the first vectors.
-template <StageForm form>
+template <StageForm form, bool whole_bytes>
 static void FinishLow(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
   const __m512i bias = _mm512_load_si512(block.bias);
   const ScaleAvx512 scale = MakeScaleAvx512<form>(block.bias + kNr32, block.bias + 2 * kNr32, ChannelsFrom(block.n),
@@ -254,14 +262,16 @@ static void FinishLow(const GemmTile& tile, const TileBlock& block, const __m512
   const __m128i most = _mm_set1_epi8(static_cast<int8_t>(tile.stage.max));
   const __mmask16 used = static_cast<__mmask16>(0xffff >> (16 - block.columns));
   for (int32_t m = 0; m < block.rows; ++m) {
-    const __m512i value = ApplyOutputStageAvx512<form>(_mm512_add_epi32(sums[m][0], bias), scale);
+    __m512i low = sums[m][0], high = sums[m][1];
+    if (whole_bytes) SplitWholeBytes(&low, &high);
+    const __m512i value = ApplyOutputStageAvx512<form>(_mm512_add_epi32(low, bias), scale);
     const __m128i bytes = _mm_min_epi8(_mm_max_epi8(_mm512_cvtsepi32_epi8(value), least), most);
     _mm_mask_storeu_epi8(block.out + m * tile.out_stride, used, bytes);
   }
 }
 
 // Two rows at a time: their bytes are narrowed together.
-template <StageForm form>
+template <StageForm form, bool whole_bytes>
 static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
   __m512i bias[2];
   ScaleAvx512 scales[2];
@@ -280,8 +290,10 @@ static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m51
     TFQ_UNROLL
     for (int i = 0; i < 2; ++i) {
       const __m512i* sum = sums[i == 0 ? m : second];
-      words[i] = _mm512_packs_epi32(ApplyOutputStageAvx512<form>(_mm512_add_epi32(sum[0], bias[0]), scales[0]),
-                                    ApplyOutputStageAvx512<form>(_mm512_add_epi32(sum[1], bias[1]), scales[1]));
+      __m512i low = sum[0], high = sum[1];
+      if (whole_bytes) SplitWholeBytes(&low, &high);
+      words[i] = _mm512_packs_epi32(ApplyOutputStageAvx512<form>(_mm512_add_epi32(low, bias[0]), scales[0]),
+                                    ApplyOutputStageAvx512<form>(_mm512_add_epi32(high, bias[1]), scales[1]));
     }
     const __m512i clamped = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(words[0], words[1]), least), most);
     const __m512i bytes = _mm512_permutexvar_epi32(in_order, clamped);
@@ -291,22 +303,23 @@ static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m51
   }
 }
 
-template <StageForm form>
+template <StageForm form, bool whole_bytes>
 static void FinishForm(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
-  if (block.columns <= 16) return FinishLow<form>(tile, block, sums);
-  FinishBoth<form>(tile, block, sums);
+  if (block.columns <= 16) return FinishLow<form, whole_bytes>(tile, block, sums);
+  FinishBoth<form, whole_bytes>(tile, block, sums);
 }
 
-// From the sums of a block to its outputs.
-static inline void FinishBlock(const GemmShape& shape, const GemmTile& tile, const TileBlock& block,
-                               const __m512i (*sums)[2]) {
+// From the sums of a block to its outputs. With `whole_bytes` the sums are yet to be split.
+template <bool whole_bytes>
+static void FinishBlock(const GemmShape& shape, const GemmTile& tile, const TileBlock& block,
+                        const __m512i (*sums)[2]) {
   switch (StageFormOf(block.bias + kNr32, block.bias + 2 * kNr32, 2, shape.n, block.n + block.columns, tile.stage)) {
     case StageForm::kShort:
-      return FinishForm<StageForm::kShort>(tile, block, sums);
+      return FinishForm<StageForm::kShort, whole_bytes>(tile, block, sums);
     case StageForm::kGeneral:
-      return FinishForm<StageForm::kGeneral>(tile, block, sums);
+      return FinishForm<StageForm::kGeneral, whole_bytes>(tile, block, sums);
     case StageForm::kAway:
-      return FinishForm<StageForm::kAway>(tile, block, sums);
+      return FinishForm<StageForm::kAway, whole_bytes>(tile, block, sums);
   }
 }
 
@@ -326,7 +339,8 @@ static void RunRows32c4(const GemmShape& shape, const GemmTile& tile, int32_t m_
     const uint8_t* groups = packed + ChannelSectionBytes(kNr32);
     __m512i sums[kMaxRows][2];
     SumColumns<bits>(shape, input, rows, columns, deep, groups, sums);
-    FinishBlock(shape, tile, {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, rows, out}, sums);
+    FinishBlock<false>(shape, tile, {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, rows, out},
+                       sums);
   }
 }
 
