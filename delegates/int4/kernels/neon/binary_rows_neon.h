@@ -26,6 +26,11 @@ static inline void ForEachPairNeon(int64_t count, const int8_t* a, const int8_t*
   std::memcpy(out + i, last_out, rest);
 }
 
+// int8 of two vectors of clamped outputs, in order.
+static inline int8x8_t NarrowNeon(int32x4_t low, int32x4_t high) {
+  return vmovn_s16(vcombine_s16(vmovn_s32(low), vmovn_s32(high)));
+}
+
 // The sixteen results of four(x, y), which takes four values of each, less their zero points, and gives 32 bits clamped
 // to int8.
 template <typename Four>
@@ -43,8 +48,25 @@ static inline int8x16_t CombineNeon(int8x16_t a, int8x16_t b, int16x8_t a_zero_p
 }
 
 // A multiplier and a shift for all channels, ties away from zero.
-static inline ScaleNeon UniformScaleNeon(int32_t multiplier, int32_t shift) {
-  return {vdupq_n_s32(multiplier), vdupq_n_s32(shift), vdupq_n_s32(-1)};
+struct UniformScaleNeon {
+  int32x4_t multiplier;
+  int32x4_t shift;
+
+  UniformScaleNeon(int32_t of_all, int32_t shift_of_all)
+      : multiplier(vdupq_n_s32(of_all)), shift(vdupq_n_s32(shift_of_all)) {}
+
+  // Without shifts to the right there is no second rounding.
+  template <bool shifts_right>
+  int32x4_t Multiply(int32x4_t value) const {
+    return ScaleAnyNeon(value, multiplier, shift, vdupq_n_s32(-1),
+                        shifts_right ? RoundingForm::kAway : RoundingForm::kUpward);
+  }
+};
+
+// Four outputs, clamped, still 32 bits wide.
+static inline int32x4_t ApplyStageNeon(int32x4_t value, const UniformScaleNeon& scale, const OutputStage& stage) {
+  const int32x4_t moved = vqaddq_s32(scale.Multiply<true>(value), vdupq_n_s32(stage.zero_point));
+  return vminq_s32(vmaxq_s32(moved, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
 }
 
 }  // namespace tfq::int4

@@ -9,29 +9,27 @@ namespace {
 
 struct TermNeon {
   int32x4_t left;
-  ScaleNeon scale;
+  UniformScaleNeon scale;
 };
 
-TermNeon MakeTerm(const AddTerm& term) {
-  return {vdupq_n_s32(term.left), UniformScaleNeon(term.multiplier, -term.right)};
-}
+TermNeon MakeTerm(const AddTerm& term) { return {vdupq_n_s32(term.left), {term.multiplier, -term.right}}; }
 
 template <bool shifts_right>
 inline int32x4_t Apply(int16x4_t x, const TermNeon& term) {
-  return MultiplyDoubleRoundingNeon<shifts_right>(vshlq_s32(vmovl_s16(x), term.left), term.scale);
+  return term.scale.Multiply<shifts_right>(vshlq_s32(vmovl_s16(x), term.left));
 }
 
 template <bool shifts_right>
 void RunTwice(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
   const TermNeon a_term = MakeTerm(params.a), b_term = MakeTerm(params.b);
-  const ScaleNeon scale = UniformScaleNeon(params.multiplier, params.shift);
+  const UniformScaleNeon scale(params.multiplier, params.shift);
   const int16x8_t a_zero_point = vdupq_n_s16(static_cast<int16_t>(params.a.zero_point));
   const int16x8_t b_zero_point = vdupq_n_s16(static_cast<int16_t>(params.b.zero_point));
   const OutputStage stage = params.stage;
   ForEachPairNeon(count, a, b, out, [&](int8x16_t x, int8x16_t y) {
     return CombineNeon(x, y, a_zero_point, b_zero_point, [&](int16x4_t u, int16x4_t v) {
       const int32x4_t sum = vaddq_s32(Apply<shifts_right>(u, a_term), Apply<shifts_right>(v, b_term));
-      return ApplyOutputStageNeon<RoundingForm::kAway>(sum, scale, stage);
+      return ApplyStageNeon(sum, scale, stage);
     });
   });
 }

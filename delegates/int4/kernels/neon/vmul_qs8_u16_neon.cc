@@ -21,9 +21,8 @@ void RunScaled(const MulParams& params, int64_t count, const int8_t* a, const in
 void Run(const MulParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
   const OutputStage stage = params.stage;
   if (params.scale == 0) {
-    const ScaleNeon scale = UniformScaleNeon(params.multiplier, params.shift);
-    RunScaled(params, count, a, b, out,
-              [&](int32x4_t product) { return ApplyOutputStageNeon<RoundingForm::kAway>(product, scale, stage); });
+    const UniformScaleNeon scale(params.multiplier, params.shift);
+    RunScaled(params, count, a, b, out, [&](int32x4_t product) { return ApplyStageNeon(product, scale, stage); });
     return;
   }
   const float32x4_t low = vdupq_n_f32(static_cast<float>(stage.min - stage.zero_point));
