@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 
 #include "delegates/int4/bench/peaks/product_loop.h"
@@ -70,13 +71,18 @@ double ReadBytesPerSecond(size_t bytes) {
 
 }  // namespace
 
-double Bounds::Seconds(CpuTier tier, double macs, double bytes) const {
-  const auto peak = std::find_if(peaks.begin(), peaks.end(), [&](const Peak& p) { return p.tier == tier; });
-  if (peak == peaks.end()) return 0;
-  const auto holds = [&](const Bandwidth& b) { return bytes <= static_cast<double>(b.bytes); };
-  const auto found = std::find_if(bandwidths.begin(), bandwidths.end(), holds);
-  const Bandwidth& bandwidth = found == bandwidths.end() ? bandwidths.back() : *found;
-  return std::max(macs / peak->macs_per_second, bytes / bandwidth.bytes_per_second);
+double Bounds::Seconds(CpuTier tier, double products, double bytes) const {
+  double seconds = 0;
+  if (products > 0) {
+    const auto peak = std::find_if(peaks.begin(), peaks.end(), [&](const Peak& p) { return p.tier == tier; });
+    if (peak == peaks.end()) return 0;
+    seconds = products / peak->macs_per_second;
+  }
+  const auto distance = [&](const Bandwidth& b) { return std::abs(std::log(bytes / static_cast<double>(b.bytes))); };
+  const auto nearest =
+      std::min_element(bandwidths.begin(), bandwidths.end(),
+                       [&](const Bandwidth& a, const Bandwidth& b) { return distance(a) < distance(b); });
+  return std::max(seconds, bytes / nearest->bytes_per_second);
 }
 
 Bounds MeasureBounds() {

@@ -26,9 +26,9 @@ struct Bounds {
   std::vector<Peak> peaks;            // of the tiers that this CPU runs and that have such an instruction
   std::vector<Bandwidth> bandwidths;  // smallest array first
 
-  // Least seconds for `macs` products on a tier while `bytes` are read once, when `bytes` lie where an array of their
-  // size comes to rest. 0 for a tier without a measured peak.
-  double Seconds(CpuTier tier, double macs, double bytes) const;
+  // Least seconds for `products` of a tier's instruction while `bytes` move once, at the bandwidth of the array that is
+  // nearest in size. 0 for products on a tier without a measured peak.
+  double Seconds(CpuTier tier, double products, double bytes) const;
 };
 
 // Takes about a second.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,14 +184,13 @@ def _costs(run: Run) -> Iterator[Measure]:
 
 
 def bandwidth_for(kernels: Mapping[str, Any], size: float) -> float | None:
-    """Measured bytes a second where an array of `size` bytes comes to rest; None where kernels were not measured."""
+    """Measured bytes a second of the array nearest to `size` bytes; None where kernels were not measured."""
     found = {
         int(match[1]) * 1024: float(value.split()[0]) * 1e9
         for key, value in kernels.get("context", {}).items()
         if (match := re.fullmatch(r"read bandwidth (\d+) KiB", key))
     }
-    # The largest array stands for all above it.
-    return found[min((b for b in found if b >= size), default=max(found))] if found else None
+    return found[min(found, key=lambda measured: abs(math.log(size / measured)))] if found else None
 
 
 Rows = Iterable[Sequence[str]]
@@ -259,7 +259,7 @@ def format_table(run: Run) -> str:
 
 
 def kernel_table(kernels: Mapping[str, Any]) -> str:
-    """GMAC/s and per cent of the bound, of every kernel on every setting."""
+    """Billions of products (or elements) a second and per cent of the bound, of every kernel but the references."""
     rows = [
         (
             *entry["name"].rpartition("/")[::2],
@@ -267,8 +267,9 @@ def kernel_table(kernels: Mapping[str, Any]) -> str:
             f"{entry['bound_%']:.0f} %" if "bound_%" in entry else "",
         )
         for entry in kernels["benchmarks"]
+        if "_reference/" not in entry["name"]
     ]
-    return table(("kernel", "on", "GMAC/s", "of bound"), rows)
+    return table(("kernel", "on", "G/s", "of bound"), rows)
 
 
 def bound_table(kernels: Mapping[str, Any]) -> str:
