@@ -1,7 +1,5 @@
 #include "delegates/int4/kernels/registry.h"
 
-#include <algorithm>
-
 #include "delegates/int4/kernels/variants.h"
 
 namespace tfq::int4 {
@@ -39,17 +37,13 @@ constexpr const DynamicGemmKernel* kDynamicGemmKernels[] = {
     &gemm_qd8_qs4cw_4x1c1_reference,    &gemm_qd8_qs8cw_4x1c1_reference,    &gemm_qd8_qs4b_4x1c1_reference,
 };
 
-constexpr const FloatGemmKernel* kFloatGemmKernels[] = {
-    &gemm_f32_qs4cw_4x1c1_reference,
-    &gemm_f32_qs8cw_4x1c1_reference,
-    &gemm_f32_qs4b_4x1c1_reference,
-};
-
 constexpr const QuantizeKernel* kQuantizeKernels[] = {
 #if defined(__x86_64__)
     &quantize_f32_qd8_avx2,
+    &quantize_f32_qd8x4_avx2,
 #endif
     &quantize_f32_qd8_reference,
+    &quantize_f32_qd8x4_reference,
 };
 
 constexpr const AddKernel* kAddKernels[] = {
@@ -144,19 +138,15 @@ const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights)
 
 KernelTable<DynamicGemmKernel> DynamicGemmKernels() { return Table(kDynamicGemmKernels); }
 
-KernelTable<FloatGemmKernel> FloatGemmKernels() { return Table(kFloatGemmKernels); }
-
 KernelTable<QuantizeKernel> QuantizeKernels() { return Table(kQuantizeKernels); }
 
 const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights) {
   return Choose(DynamicGemmKernels(), cap, weights);
 }
 
-const FloatGemmKernel* ChooseFloatGemm(CpuTier cap, const WeightFormat& weights) {
-  return Choose(FloatGemmKernels(), cap, weights);
+const QuantizeKernel* ChooseQuantize(CpuTier cap, int32_t digits) {
+  return Choose(QuantizeKernels(), cap, [&](const QuantizeKernel& kernel) { return kernel.digits == digits; });
 }
-
-const QuantizeKernel* ChooseQuantize(CpuTier cap) { return Choose(QuantizeKernels(), cap); }
 
 const AddKernel* ChooseAdd(CpuTier cap) { return Choose(AddKernels(), cap); }
 

@@ -141,10 +141,6 @@ using GemmTile = GemmKernel::Tile;
 using DynamicGemmKernel = GemmFamily<int8_t, float, DynamicStage, ScaledWeights>;
 using DynamicGemmTile = DynamicGemmKernel::Tile;
 
-// f32: C[m][n] = clamp(sum of A[m][tap][channel] * scale * W[n][tap][channel] + bias[n]).
-using FloatGemmKernel = GemmFamily<float, float, FloatStage, ScaledWeights>;
-using FloatGemmTile = FloatGemmKernel::Tile;
-
 // Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] +
 // bias[c]). WeightSource::values is [taps][channels] here, the layout of the file.
 struct DepthwiseShape {
@@ -173,11 +169,15 @@ struct DepthwiseKernel {
   void (*run)(const DepthwiseShape&, const DepthwiseTile&);
 };
 
-// Quantizes one row to int8 over its whole range, zero included (docs/delegate-kernels.md has the arithmetic). With a
-// block, a multiple of 32 that divides the count, also writes the sum of each block's values.
+// Makes one row integers, for the products of qd8. `digits` is 1 or 4 (docs/delegate-kernels.md has the arithmetic):
+//   1: int8 over the row's whole range, zero included
+//   4: 31 bits, in four rows of int8 digits, the lowest first, that add up with the scales which they are given
+// With a block, a multiple of 32 that divides the count, also writes the sum of each block's values.
 struct QuantizeKernel {
   const char* name;
   CpuTier tier;
+  int32_t digits;
+  // values [digits][count], block_sums [digits][count / block], quantization [digits]
   void (*run)(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
               RowQuantization* quantization);
 };
@@ -262,7 +262,6 @@ struct KernelTable {
 KernelTable<GemmKernel> GemmKernels();
 KernelTable<DepthwiseKernel> DepthwiseKernels();
 KernelTable<DynamicGemmKernel> DynamicGemmKernels();
-KernelTable<FloatGemmKernel> FloatGemmKernels();
 KernelTable<QuantizeKernel> QuantizeKernels();
 KernelTable<AddKernel> AddKernels();
 KernelTable<MulKernel> MulKernels();
@@ -275,8 +274,7 @@ KernelTable<MaxRowsKernel> MaxRowsKernels();
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights);
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
 const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights);
-const FloatGemmKernel* ChooseFloatGemm(CpuTier cap, const WeightFormat& weights);
-const QuantizeKernel* ChooseQuantize(CpuTier cap);
+const QuantizeKernel* ChooseQuantize(CpuTier cap, int32_t digits);
 const AddKernel* ChooseAdd(CpuTier cap);
 const MulKernel* ChooseMul(CpuTier cap);
 const LookupKernel* ChooseLookup(CpuTier cap);

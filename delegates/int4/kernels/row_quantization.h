@@ -1,5 +1,4 @@
-// How a row becomes int8 at run time: its whole range and zero, in 255 steps. The vector forms of each tier equal this
-// scalar form bit for bit; values that are not numbers become the lowest.
+// How a row becomes integers at run time. The vector forms of each tier equal this scalar form bit for bit.
 //
 // Functions are static: each tier's file is compiled for its own instruction set, and a shared inline copy could come
 // from any.
@@ -25,7 +24,7 @@ static inline float ClampSteps(float value, float low, float high) {
   return value > low ? (value < high ? value : high) : low;
 }
 
-// low <= 0 <= high.
+// One digit: the whole range and zero, in 255 steps; values that are not numbers become the lowest. low <= 0 <= high.
 static inline RowScale ScaleOfRange(float low, float high) {
   const float range = high - low;
   if (!(range >= kSmallestRange)) return {{1.0f, 0}, 0.0f};
@@ -38,6 +37,42 @@ static inline int8_t QuantizeValue(float value, const RowScale& scale) {
   const float steps = ClampSteps(value * scale.inverse, -255.0f, 255.0f);
   const int32_t q = static_cast<int32_t>(std::lrintf(steps)) + scale.quantization.zero_point;
   return static_cast<int8_t>(q < -128 ? -128 : q > 127 ? 127 : q);
+}
+
+constexpr int32_t kDigits = 4;
+constexpr int32_t kFixedBits = 30;  // of the largest value of a row, without its sign: the highest digit has room
+
+// A row whose largest magnitude is below this counts as empty: the power of two that would scale it up has no float.
+constexpr float kSmallestLargest = 1e-27f;
+
+// What makes a row integers below 2^30, a power of two, and the scale of each digit. A row that holds something other
+// than a number, or infinity, has scales of NaN, which its outputs take on.
+struct FixedScale {
+  RowQuantization digits[kDigits];
+  float inverse;
+};
+
+// `largest` is the row's largest magnitude, or NaN or infinity where it holds either.
+static inline FixedScale ScaleOfLargest(float largest) {
+  FixedScale scale = {};
+  if (largest < kSmallestLargest) return scale;
+  const bool finite = largest <= 3.4e38f;
+  int exponent = 0;
+  if (finite) std::frexp(largest, &exponent);
+  scale.inverse = finite ? std::ldexp(1.0f, kFixedBits - exponent) : 0.0f;
+  for (int32_t d = 0; d < kDigits; ++d) {
+    scale.digits[d].scale = finite ? std::ldexp(1.0f, exponent - kFixedBits + 8 * d) : std::nanf("");
+  }
+  return scale;
+}
+
+// Digit values of value * inverse, each from -128 to 127.
+static inline void SplitValue(float value, float inverse, int8_t (&digits)[kDigits]) {
+  int32_t rest = inverse == 0 ? 0 : static_cast<int32_t>(std::lrintf(value * inverse));
+  for (int8_t& digit : digits) {
+    digit = static_cast<int8_t>(static_cast<uint32_t>(rest) & 255u);
+    rest = (rest - digit) >> 8;
+  }
 }
 
 }  // namespace tfq::int4

@@ -101,7 +101,7 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       const bool packed = gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape,
                                     {range.min, range.max, nullptr, nullptr}, FloatScaledWeights(view, &scales));
       if (!packed) return nullptr;
-      return std::make_unique<DynamicDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu));
+      return std::make_unique<DynamicDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 1));
     }
   }
   return nullptr;

@@ -80,7 +80,6 @@ TEST(Registry, ChoosesTheBestTierUnderTheCap) {
   ExpectChoiceKeepsTheCap(GemmKernels(), ChooseGemm, {kQs4cw, kQs8cw});
   ExpectChoiceKeepsTheCap(DepthwiseKernels(), ChooseDepthwise, {kQs4cw, kQs8cw});
   ExpectChoiceKeepsTheCap(DynamicGemmKernels(), ChooseDynamicGemm, {kQs4cw, kQs8cw, kQs4b});
-  ExpectChoiceKeepsTheCap(FloatGemmKernels(), ChooseFloatGemm, {kQs4cw, kQs8cw, kQs4b});
 }
 
 // Kernels that do not know of weights.
@@ -100,7 +99,8 @@ void ExpectBestTier(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier
 }
 
 TEST(Registry, ChoosesTheBestTierUnderTheCapWithoutWeights) {
-  ExpectBestTier(QuantizeKernels(), ChooseQuantize);
+  ExpectBestTier<QuantizeKernel>(QuantizeKernels(), [](CpuTier cap) { return ChooseQuantize(cap, 1); });
+  ExpectBestTier<QuantizeKernel>(QuantizeKernels(), [](CpuTier cap) { return ChooseQuantize(cap, 4); });
   ExpectBestTier(AddKernels(), ChooseAdd);
   ExpectBestTier(MulKernels(), ChooseMul);
   ExpectBestTier(LookupKernels(), ChooseLookup);
@@ -135,7 +135,6 @@ TEST(Registry, NamesFollowTheGrammar) {
   ExpectNamesFollowTheGrammar(GemmKernels(), "gemm_qs8");
   ExpectNamesFollowTheGrammar(DepthwiseKernels(), "dwconv_qs8");
   ExpectNamesFollowTheGrammar(DynamicGemmKernels(), "gemm_qd8");
-  ExpectNamesFollowTheGrammar(FloatGemmKernels(), "gemm_f32");
   ExpectPrefix(QuantizeKernels(), "quantize_f32_qd8");
   ExpectPrefix(AddKernels(), "vadd_qs8_u");
   ExpectPrefix(MulKernels(), "vmul_qs8_u");
@@ -156,7 +155,6 @@ void ExpectNamesSayTheTile(KernelTable<Kernel> kernels) {
 TEST(Registry, GemmNamesSayTheTile) {
   ExpectNamesSayTheTile(GemmKernels());
   ExpectNamesSayTheTile(DynamicGemmKernels());
-  ExpectNamesSayTheTile(FloatGemmKernels());
 }
 
 }  // namespace

@@ -189,47 +189,10 @@ INSTANTIATE_TEST_SUITE_P(Kernels, DynamicGemm, testing::ValuesIn(Runnable(Dynami
 TEST_P(DynamicGemm, IsNearTheExactSums) { CheckShapes(*GetParam(), CheckDynamic); }
 
 // -------------------------------------------------------------------------------------------------------------------
-// floating-point rows
-
-void CheckFloat(const FloatGemmKernel& kernel, const GemmShape& shape, int32_t m, Random& random) {
-  SCOPED_TRACE(testing::Message() << "n " << shape.n << " taps " << shape.taps << " channels " << shape.channels
-                                  << " block " << shape.block << " m " << m);
-  const Weights weights(kernel.weights, shape, random);
-  const FencedPack packed(kernel, shape, weights.source());
-  const std::vector<float> activations = random.Reals(size_t(m) * shape.taps * shape.channels, -1, 1);
-  const FencedRows<float> rows(activations, shape.channels, random);
-  const std::vector<const float*> tile_rows = TileRows(rows, shape.taps, m, kernel.mr);
-  const FloatStage stage = RandomStage(random);
-  const Columns columns = RandomColumns(kernel, shape.n, random);
-  const int32_t width = columns.end - columns.begin, stride = width + random.Between(0, 5);
-  FencedOutput<float> output(m, width, stride);
-  kernel.run(shape, {m, columns.begin, columns.end, tile_rows.data(), packed.data(), output.data(), stride, stage});
-
-  ExpectNear(output, m, columns, stage, 12.0, [&](int32_t row, int32_t n) {
-    Exact exact = {weights.Bias(n), std::abs(weights.Bias(n))};
-    for (int32_t tap = 0; tap < shape.taps; ++tap) {
-      for (int32_t c = 0; c < shape.channels; ++c) {
-        const double product = static_cast<double>(activations[(size_t(tap) * m + row) * shape.channels + c]) *
-                               weights.Scale(n, c) *
-                               weights.values[(size_t(n) * shape.taps + tap) * shape.channels + c];
-        exact.value += product;
-        exact.magnitude += std::abs(product);
-      }
-    }
-    return exact;
-  });
-}
-
-class FloatGemm : public testing::TestWithParam<const FloatGemmKernel*> {};
-INSTANTIATE_TEST_SUITE_P(Kernels, FloatGemm, testing::ValuesIn(Runnable(FloatGemmKernels())), NameOf<FloatGemmKernel>);
-
-TEST_P(FloatGemm, IsNearTheExactSums) { CheckShapes(*GetParam(), CheckFloat); }
-
-// -------------------------------------------------------------------------------------------------------------------
 // quantization of rows
 
 struct QuantizedRow {
-  RowQuantization quantization;
+  std::vector<RowQuantization> quantization;
   std::vector<int8_t> values;
   std::vector<int32_t> sums;
 };
@@ -238,37 +201,48 @@ QuantizedRow Quantize(const QuantizeKernel& kernel, const std::vector<float>& ro
   Random random(1);
   const FencedRows<float> fenced(row, row.size(), random);
   const int32_t count = static_cast<int32_t>(row.size());
-  FencedOutput<int8_t> values(1, count, count);
+  FencedOutput<int8_t> values(kernel.digits, count, count);
   QuantizedRow quantized;
-  quantized.sums.resize(block == 0 ? 0 : count / block);
-  kernel.run(fenced[0], count, block, values.data(), quantized.sums.data(), &quantized.quantization);
+  quantized.quantization.resize(kernel.digits);
+  quantized.sums.resize(block == 0 ? 0 : kernel.digits * (count / block));
+  kernel.run(fenced[0], count, block, values.data(), quantized.sums.data(), quantized.quantization.data());
   quantized.values = values.Values();
   return quantized;
+}
+
+double Real(const QuantizedRow& row, size_t count, size_t i) {
+  double real = 0;
+  for (size_t d = 0; d < row.quantization.size(); ++d) {
+    const RowQuantization& q = row.quantization[d];
+    real += static_cast<double>(q.scale) * (row.values[d * count + i] - q.zero_point);
+  }
+  return real;
 }
 
 class QuantizeRow : public testing::TestWithParam<const QuantizeKernel*> {};
 INSTANTIATE_TEST_SUITE_P(Kernels, QuantizeRow, testing::ValuesIn(Runnable(QuantizeKernels())), NameOf<QuantizeKernel>);
 
-TEST_P(QuantizeRow, IsWithinHalfAStep) {
+TEST_P(QuantizeRow, IsWithinAStep) {
   Random random(2);
   for (int32_t count = 1; count <= 200; ++count) {
     const float low = random.Real(-5, 1);
     const std::vector<float> row = random.Reals(count, low, low + random.Real(0.01f, 9));
     const QuantizedRow quantized = Quantize(*GetParam(), row, 0);
-    const double scale = static_cast<double>(quantized.quantization.scale);
     const auto bounds = std::minmax_element(row.begin(), row.end());
-    const float range = std::max(*bounds.second, 0.0f) - std::min(*bounds.first, 0.0f);
-    EXPECT_NEAR(scale * 255, static_cast<double>(range), 1e-6 * static_cast<double>(range));
+    const double lowest = std::min(static_cast<double>(*bounds.first), 0.0);
+    const double highest = std::max(static_cast<double>(*bounds.second), 0.0);
+    // Half a step; the zero point of one digit is rounded too, which may take a value at an end of the range another
+    // half. Four digits have half a step of 2^-30 of the power of two above the largest.
+    const double bound =
+        GetParam()->digits == 1 ? (highest - lowest) / 255 * 1.001 : std::max(highest, -lowest) * std::ldexp(1.0, -30);
     for (size_t i = 0; i < row.size(); ++i) {
-      // The zero point is rounded too, so that a value at an end of the range may be half a step further off.
-      ASSERT_NEAR(scale * (quantized.values[i] - quantized.quantization.zero_point), static_cast<double>(row[i]),
-                  scale * 1.001);
+      ASSERT_NEAR(Real(quantized, row.size(), i), static_cast<double>(row[i]), bound);
     }
   }
 }
 
 TEST_P(QuantizeRow, EqualsTheReferenceAndAddsUpItsBlocks) {
-  const QuantizeKernel& reference = *ChooseQuantize(CpuTier::kReference);
+  const QuantizeKernel& reference = *ChooseQuantize(CpuTier::kReference, GetParam()->digits);
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const float odd_values[] = {0, -0.0f, std::nanf(""), kInfinity, -kInfinity, 3e38f, -3e38f, 1e-38f, 1e-45f, 1e20f};
   Random random(3);
@@ -282,8 +256,10 @@ TEST_P(QuantizeRow, EqualsTheReferenceAndAddsUpItsBlocks) {
     if (round % 17 == 0) row.assign(count, odd_values[random.Between(0, 9)]);
     const QuantizedRow quantized = Quantize(*GetParam(), row, block);
     const QuantizedRow wanted = Quantize(reference, row, block);
-    ASSERT_EQ(quantized.quantization.zero_point, wanted.quantization.zero_point);
-    ASSERT_EQ(std::memcmp(&quantized.quantization.scale, &wanted.quantization.scale, sizeof(float)), 0);
+    for (size_t d = 0; d < wanted.quantization.size(); ++d) {
+      ASSERT_EQ(quantized.quantization[d].zero_point, wanted.quantization[d].zero_point);
+      ASSERT_EQ(std::memcmp(&quantized.quantization[d].scale, &wanted.quantization[d].scale, sizeof(float)), 0);
+    }
     ASSERT_EQ(quantized.values, wanted.values);
     for (size_t b = 0; b < quantized.sums.size(); ++b) {
       int32_t sum = 0;
@@ -295,8 +271,7 @@ TEST_P(QuantizeRow, EqualsTheReferenceAndAddsUpItsBlocks) {
 
 TEST_P(QuantizeRow, ZerosStayZeros) {
   const QuantizedRow quantized = Quantize(*GetParam(), std::vector<float>(40, 0.0f), 0);
-  EXPECT_EQ(quantized.quantization.scale, 1.0f);
-  for (const int8_t value : quantized.values) EXPECT_EQ(value, quantized.quantization.zero_point);
+  for (size_t i = 0; i < 40; ++i) EXPECT_EQ(Real(quantized, 40, i), 0);
 }
 
 }  // namespace

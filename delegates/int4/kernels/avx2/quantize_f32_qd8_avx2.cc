@@ -1,5 +1,7 @@
-// Quantization of a row at run time on AVX2.
+// A row made integers at run time, on AVX2.
 #include <immintrin.h>
+
+#include <cstring>
 
 #include "delegates/int4/kernels/row_quantization.h"
 #include "delegates/int4/kernels/variants.h"
@@ -30,8 +32,15 @@ inline __m256i Quantize(const float* row, __m256 inverse, __m256i zero_point) {
   return _mm256_add_epi32(_mm256_cvtps_epi32(clamped), zero_point);
 }
 
-void Run(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
-         RowQuantization* quantization) {
+// 32 bytes of four vectors of 32-bit values that fit them.
+inline __m256i Narrow(__m256i a, __m256i b, __m256i c, __m256i d) {
+  // Packing works in each half of a vector; this puts the groups of four back in order.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)), order);
+}
+
+void RunOne(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
+            RowQuantization* quantization) {
   __m256 lows[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
   __m256 highs[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};  // negated
   const __m256 sign = _mm256_set1_ps(-0.0f);
@@ -54,15 +63,11 @@ void Run(const float* row, int32_t count, int32_t block, int8_t* values, int32_t
 
   const __m256 inverse = _mm256_set1_ps(scale.inverse);
   const __m256i zero_point = _mm256_set1_epi32(scale.quantization.zero_point);
-  // Packing works in each half of a vector; this puts the groups of four back in order.
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   int32_t sum = 0;
   for (i = 0; i + kStep <= count; i += kStep) {
-    const __m256i words0 =
-        _mm256_packs_epi32(Quantize(row + i, inverse, zero_point), Quantize(row + i + 8, inverse, zero_point));
-    const __m256i words1 =
-        _mm256_packs_epi32(Quantize(row + i + 16, inverse, zero_point), Quantize(row + i + 24, inverse, zero_point));
-    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words0, words1), order);
+    const __m256i bytes =
+        Narrow(Quantize(row + i, inverse, zero_point), Quantize(row + i + 8, inverse, zero_point),
+               Quantize(row + i + 16, inverse, zero_point), Quantize(row + i + 24, inverse, zero_point));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + i), bytes);
     if (block == 0) continue;
     sum += SumOf(bytes);
@@ -74,8 +79,72 @@ void Run(const float* row, int32_t count, int32_t block, int8_t* values, int32_t
   for (; i < count; ++i) values[i] = QuantizeValue(row[i], scale);
 }
 
+float LargestOf(const float* row, int32_t count) {
+  // As integers, magnitudes are in order, with infinity above all numbers and what is no number above that.
+  const __m256i no_sign = _mm256_set1_epi32(INT32_MAX);
+  __m256i largest = _mm256_setzero_si256();
+  int32_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + i));
+    largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, no_sign));
+  }
+  alignas(32) int32_t parts[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(parts), largest);
+  int32_t most = 0;
+  for (const int32_t part : parts) most = part > most ? part : most;
+  for (; i < count; ++i) {
+    int32_t bits;
+    std::memcpy(&bits, row + i, sizeof(bits));
+    bits &= INT32_MAX;
+    most = bits > most ? bits : most;
+  }
+  float value;
+  std::memcpy(&value, &most, sizeof(value));
+  return value;
+}
+
+void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
+             RowQuantization* quantization) {
+  const FixedScale scale = ScaleOfLargest(LargestOf(row, count));
+  for (int32_t d = 0; d < kDigits; ++d) quantization[d] = scale.digits[d];
+  const __m256 inverse = _mm256_set1_ps(scale.inverse);
+  const __m256i used = _mm256_set1_epi32(scale.inverse == 0 ? 0 : -1);
+  const int32_t blocks = block == 0 ? 0 : count / block;
+  int32_t sums[kDigits] = {};
+  int32_t i = 0;
+  for (; i + kStep <= count; i += kStep) {
+    __m256i rest[4];
+    for (int v = 0; v < 4; ++v) {
+      const __m256 value = _mm256_mul_ps(_mm256_loadu_ps(row + i + 8 * v), inverse);
+      rest[v] = _mm256_and_si256(_mm256_cvtps_epi32(value), used);
+    }
+    for (int32_t d = 0; d < kDigits; ++d) {
+      __m256i digits[4];
+      for (int v = 0; v < 4; ++v) {
+        digits[v] = _mm256_srai_epi32(_mm256_slli_epi32(rest[v], 24), 24);
+        rest[v] = _mm256_srai_epi32(_mm256_sub_epi32(rest[v], digits[v]), 8);
+      }
+      const __m256i bytes = Narrow(digits[0], digits[1], digits[2], digits[3]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + ptrdiff_t(d) * count + i), bytes);
+      if (block == 0) continue;
+      sums[d] += SumOf(bytes);
+      if ((i + kStep) % block == 0) {
+        block_sums[d * blocks + i / block] = sums[d];
+        sums[d] = 0;
+      }
+    }
+  }
+  for (; i < count; ++i) {
+    int8_t digits[kDigits];
+    SplitValue(row[i], scale.inverse, digits);
+    for (int32_t d = 0; d < kDigits; ++d) values[ptrdiff_t(d) * count + i] = digits[d];
+  }
+}
+
 }  // namespace
 
-const QuantizeKernel quantize_f32_qd8_avx2 = {"quantize_f32_qd8_avx2", CpuTier::kAvx2, Run};
+const QuantizeKernel quantize_f32_qd8_avx2 = {"quantize_f32_qd8_avx2", CpuTier::kAvx2, 1, RunOne};
+
+const QuantizeKernel quantize_f32_qd8x4_avx2 = {"quantize_f32_qd8x4_avx2", CpuTier::kAvx2, kDigits, RunFour};
 
 }  // namespace tfq::int4
