@@ -46,6 +46,7 @@ constexpr TakenWeights kTakenWeights[] = {
     {Arithmetic::kStatic, OpKind::kDense, Type::kInt4, false},
     {Arithmetic::kStatic, OpKind::kDense, Type::kInt8, false},
     {Arithmetic::kDynamic, OpKind::kDense, Type::kInt4, true},
+    {Arithmetic::kWeightOnly, OpKind::kDense, Type::kInt4, true},
 };
 
 const TakenWeights* FindTakenWeights(const NodeView& view) {
@@ -296,6 +297,11 @@ constexpr std::string (*kLinearChecks[])(const NodeView&) = {
 };
 
 }  // namespace
+
+std::string CheckDequantize(const NodeView& view) {
+  if (view.input()->allocation_type == abi::AllocationType::kConstant) return "";
+  return "input " + Quoted(*view.input()) + " is not a constant of the file";
+}
 
 std::string CheckLinear(const NodeView& view) {
   for (const auto check : kLinearChecks) {

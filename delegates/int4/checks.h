@@ -25,6 +25,9 @@ std::string CheckHardSwish(const NodeView& view);
 std::string CheckLogistic(const NodeView& view);
 std::string CheckQuantize(const NodeView& view);
 
+// Of weights; whether it can go is decided when its readers are known.
+std::string CheckDequantize(const NodeView& view);
+
 }  // namespace tfq::int4
 
 #endif  // TFQ_DELEGATES_INT4_CHECKS_H_

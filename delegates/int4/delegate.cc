@@ -4,6 +4,7 @@
 #include <string>
 
 #include "delegates/int4/abi/names.h"
+#include "delegates/int4/dequantized.h"
 #include "delegates/int4/files.h"
 #include "delegates/int4/rewrite.h"
 #include "delegates/int4/support.h"
@@ -71,9 +72,12 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
   std::vector<int32_t> taken;
   for (size_t i = 0; i < views.size(); ++i) {
     NodeReport& node = nodes[places[i]];
-    node.taken = worth_taking[i];
-    node.detail = node.taken ? views[i].op->kernel(views[i], shared_->options)
-                             : "no layer with weights that are taken is next to it";
+    const bool dequantize = views[i].kind == OpKind::kDequantize;
+    node.taken =
+        dequantize ? ServesOnlyAsWeights(*context, plan, views, views[i].outputs[0].index) : bool{worth_taking[i]};
+    node.detail = node.taken   ? views[i].op->kernel(views[i], shared_->options)
+                  : dequantize ? "something other than layers that are taken reads its output"
+                               : "no layer with weights that are taken is next to it";
     if (node.taken) taken.push_back(node.node);
   }
   Report(context, std::move(nodes));

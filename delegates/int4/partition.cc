@@ -61,6 +61,12 @@ std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::D
   auto partition = std::make_unique<Partition>(std::move(shared));
   for (size_t i = 0; i < views.size(); ++i) {
     if (folded[i]) continue;
+    if (views[i].kind == OpKind::kDequantize) {
+      // Where a layer of another partition reads the weights in its stead, the runtime still holds a tensor ready.
+      const int32_t unread = views[i].outputs[0].index;
+      if (Contains(*params.output_tensors, unread)) partition->unread_.push_back(unread);
+      continue;
+    }
     const std::string name = profiles[i].op + " (node " + std::to_string(profiles[i].node) + ")";
     if (!partition->AddStep(views[i], name, std::move(profiles[i]), *params.output_tensors)) {
       *error = name + ": no memory for the packed weights";
@@ -117,6 +123,9 @@ std::string Partition::Prepare(abi::Context* context) {
     const std::string problem = PrepareStep(context, &step, &changed);
     if (!problem.empty()) return step.name + ": " + problem;
     scratch_bytes = std::max(scratch_bytes, step.op->scratch_bytes());
+  }
+  for (const int32_t tensor : unread_) {
+    if (!SetDims(context, tensor, {0})) return "the runtime did not resize a tensor that nobody reads";
   }
   if (!changed) return "";
   scratch_stride_ = (scratch_bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment;

@@ -75,6 +75,7 @@ class Partition {
   void* DataOf(const abi::Context& context, int32_t place);
 
   std::vector<Step> steps_;
+  std::vector<int32_t> unread_;  // tensors of the runtime that need no memory
   std::vector<Value> values_;
   std::vector<void*> operands_;  // of the step that runs: inputs, then outputs
   const std::shared_ptr<Shared> shared_;

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "delegates/int4/checks.h"
+#include "delegates/int4/dequantized.h"
 #include "delegates/int4/ops/op.h"
 
 namespace tfq::int4 {
@@ -67,6 +68,7 @@ constexpr SupportedOp kSupportedOps[] = {
     {abi::kReluN1To1, OpKind::kReluN1To1, 1, nullptr, CheckRelu, MakeReluN1To1, LookupName},
     {abi::kHardSwish, OpKind::kHardSwish, 1, nullptr, CheckHardSwish, MakeHardSwish, LookupName},
     {abi::kLogistic, OpKind::kLogistic, 1, nullptr, CheckLogistic, MakeLogistic, LookupName},
+    {abi::kDequantize, OpKind::kDequantize, 1, nullptr, CheckDequantize, nullptr, DequantizeName},
     {abi::kQuantize, OpKind::kQuantize, 1, nullptr, CheckQuantize, MakeQuantize, LookupName},
     // clang-format on
 };
@@ -95,9 +97,21 @@ const abi::Tensor* BlockScales(const abi::Context& context, const abi::Tensor* w
   return index < context.tensors_size ? &context.tensors[index] : nullptr;
 }
 
+// Puts what a DEQUANTIZE reads in the place of what it writes, and finds the scales of blocks.
+void FindWeights(abi::Context& context, const abi::Node& node, NodeView* view) {
+  if (view->weights() != nullptr && view->weights()->type == abi::Type::kFloat32) {
+    const TensorView source = DequantizedFrom(context, node, view->constants[0].index);
+    if (source.tensor != nullptr) {
+      view->dequantized = view->constants[0];
+      view->constants[0] = source;
+    }
+  }
+  view->block_scales = BlockScales(context, view->weights());
+}
+
 }  // namespace
 
-std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
+std::string WhyDeclined(abi::Context& context, const abi::Node& node, const abi::Registration& registration,
                         const Options& options, NodeView* view) {
   const SupportedOp* op = std::find_if(std::begin(kSupportedOps), std::end(kSupportedOps), [&](const SupportedOp& o) {
     return o.builtin_code == registration.builtin_code;
@@ -118,7 +132,7 @@ std::string WhyDeclined(const abi::Context& context, const abi::Node& node, cons
     return "it has no input or no output";
   }
   if (op->read_params != nullptr) op->read_params(node.builtin_data, view);
-  if (IsLinear(view->kind)) view->block_scales = BlockScales(context, view->weights());
+  if (IsLinear(view->kind)) FindWeights(context, node, view);
   return op->check(*view);
 }
 

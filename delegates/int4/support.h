@@ -33,6 +33,7 @@ enum class OpKind : int32_t {
   kHardSwish,
   kLogistic,
   kQuantize,
+  kDequantize,
 };
 
 // Convolution, depthwise convolution or dense layer: what the delegate is for. It takes the other kinds where they are
@@ -53,8 +54,9 @@ struct SupportedOp {
 };
 
 // What a linear node computes with. kStatic: integers from end to end. kDynamic: its input is floating-point and
-// becomes int8 when it runs.
-enum class Arithmetic : int32_t { kStatic, kDynamic };
+// becomes int8 when it runs. kWeightOnly: its input is floating-point, and so are the weights that a DEQUANTIZE makes.
+enum class Arithmetic : int32_t { kStatic, kDynamic, kWeightOnly };
+
 constexpr int32_t kAllInputs = INT32_MAX;
 
 // How a window slides over an image.
@@ -92,6 +94,7 @@ struct NodeView {
   int32_t axis = 0;            // of a concatenation
   int32_t filter_height = 1;   // of a pool
   int32_t filter_width = 1;
+  TensorView dequantized;  // the floating-point tensor that the weights stand for, of weight-only nodes
   const abi::Tensor* block_scales = nullptr;  // of weights in blocks
 
   const abi::Tensor* input(size_t position = 0) const { return inputs[position].tensor; }
@@ -111,7 +114,8 @@ struct NodeView {
   }
   bool has_blocks() const { return weights()->quantization.type == abi::QuantizationType::kBlockwise; }
   Arithmetic arithmetic() const {
-    return input()->type == abi::Type::kFloat32 ? Arithmetic::kDynamic : Arithmetic::kStatic;
+    if (input()->type != abi::Type::kFloat32) return Arithmetic::kStatic;
+    return dequantized.tensor == nullptr ? Arithmetic::kDynamic : Arithmetic::kWeightOnly;
   }
   // Output channels, counted along the axis of the weights that carries them.
   int32_t channel_axis() const { return kind == OpKind::kDepthwise ? 3 : 0; }
@@ -121,7 +125,7 @@ struct NodeView {
 
 // Fills `view` when the node can be taken. Otherwise returns why not, naming the tensor, type or parameter; empty means
 // taken.
-std::string WhyDeclined(const abi::Context& context, const abi::Node& node, const abi::Registration& registration,
+std::string WhyDeclined(abi::Context& context, const abi::Node& node, const abi::Registration& registration,
                         const Options& options, NodeView* view);
 
 }  // namespace tfq::int4

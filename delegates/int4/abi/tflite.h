@@ -69,6 +69,7 @@ enum BuiltinOp : int32_t {
   kConcatenation = 2,
   kConv2D = 3,
   kDepthwiseConv2D = 4,
+  kDequantize = 6,
   kFullyConnected = 9,
   kLogistic = 14,
   kMaxPool2D = 17,
@@ -210,7 +211,8 @@ struct Context {
   void* unused_request_scratch_buffer;
   void* unused_get_scratch_buffer;
   void* unused_resize_tensor_explicit;
-  void* unused_preview_partitioning;
+  // What ReplaceNodeSubsetsWithDelegateKernels would make; the runtime keeps the result.
+  Status (*PreviewDelegatePartitioning)(Context*, const IntArray* nodes, DelegateParams** partitions, int32_t* count);
   void* unused_get_tensor;
   void* unused_get_eval_tensor;
   void* unused_get_model_metadata;

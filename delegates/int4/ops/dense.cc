@@ -1,4 +1,7 @@
 // Fully connected layers: rows of the input times the weights.
+#include <algorithm>
+#include <limits>
+
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/ops/row_quantizer.h"
@@ -79,6 +82,49 @@ class DynamicDense : public DenseBase<DynamicGemmKernel> {
   RowQuantizer quantizer_;
 };
 
+// Floating-point rows as 31-bit integers: the product of each of a row's four digits is that of dynamic layers, and the
+// four add up.
+class WeightOnlyDense : public DenseBase<DynamicGemmKernel> {
+ public:
+  WeightOnlyDense(PackedMatrix<DynamicGemmKernel> gemm, bool keep_num_dims, const QuantizeKernel* quantize,
+                  std::vector<float> bias, const FloatStage& range)
+      : DenseBase(std::move(gemm), keep_num_dims),
+        quantizer_(quantize, gemm_.shape.channels, gemm_.shape.block),
+        bias_(std::move(bias)),
+        range_(range) {}
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    quantizer_.Run(operands.input<float>(), workspace, &gemm_.stage);
+    float* products = reinterpret_cast<float*>(products_.data());
+    RunPlainGemm(gemm_, quantizer_.values(), gemm_.shape.channels, rows_ * quantizer_.digits(), products, gemm_.shape.n,
+                 workspace);
+    AddDigits(products, operands.output<float>());
+  }
+
+ private:
+  std::string PlanRows() override {
+    const size_t products = static_cast<size_t>(rows_ * quantizer_.digits()) * static_cast<size_t>(gemm_.shape.n);
+    if (!products_.Allocate(products * sizeof(float))) return "no memory for the products of the digits";
+    return quantizer_.Plan(rows_);
+  }
+
+  void AddDigits(const float* products, float* output) const {
+    const ptrdiff_t n = gemm_.shape.n;
+    for (int64_t row = 0; row < rows_; ++row, products += n * quantizer_.digits(), output += n) {
+      for (ptrdiff_t i = 0; i < n; ++i) {
+        const float sum =
+            products[i] + products[n + i] + products[2 * n + i] + products[3 * n + i] + bias_[static_cast<size_t>(i)];
+        output[i] = std::min(std::max(sum, range_.min), range_.max);
+      }
+    }
+  }
+
+  RowQuantizer quantizer_;
+  std::vector<float> bias_;
+  FloatStage range_;
+  AlignedBuffer products_;
+};
+
 }  // namespace
 
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
@@ -102,6 +148,21 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
                                     {range.min, range.max, nullptr, nullptr}, FloatScaledWeights(view, &scales));
       if (!packed) return nullptr;
       return std::make_unique<DynamicDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 1));
+    }
+    case Arithmetic::kWeightOnly: {
+      PackedMatrix<DynamicGemmKernel> gemm;
+      std::vector<float> scales;
+      ScaledWeights weights = FloatScaledWeights(view, &scales);
+      std::vector<float> bias(static_cast<size_t>(shape.n), 0.0f);
+      if (weights.bias != nullptr) std::copy(weights.bias, weights.bias + shape.n, bias.begin());
+      // Bias and activation come after the digits have been added up.
+      weights.bias = nullptr;
+      constexpr float kNoLimit = std::numeric_limits<float>::infinity();
+      if (!gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape, {-kNoLimit, kNoLimit, nullptr, nullptr}, weights)) {
+        return nullptr;
+      }
+      return std::make_unique<WeightOnlyDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 4),
+                                               std::move(bias), MakeFloatStage(view));
     }
   }
   return nullptr;

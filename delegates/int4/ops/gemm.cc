@@ -2,12 +2,16 @@
 
 namespace tfq::int4 {
 
+// It goes: the layers that read it unpack the weights as they need them.
+const char* DequantizeName(const NodeView&, const Options&) { return "none: its readers unpack"; }
+
 const char* GemmName(const NodeView& view, const Options& options) {
   const WeightFormat format = FormatOf(view);
   switch (view.arithmetic()) {
     case Arithmetic::kStatic:
       return ChooseGemm(options.cpu, format)->name;
     case Arithmetic::kDynamic:
+    case Arithmetic::kWeightOnly:
       return ChooseDynamicGemm(options.cpu, format)->name;
   }
   return "";

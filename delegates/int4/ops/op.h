@@ -77,6 +77,7 @@ std::unique_ptr<Op> MakeHardSwish(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeLogistic(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeQuantize(const NodeView& view, const Options& options);
 
+const char* DequantizeName(const NodeView& view, const Options& options);
 const char* GemmName(const NodeView& view, const Options& options);
 const char* DepthwiseName(const NodeView& view, const Options& options);
 const char* AddName(const NodeView& view, const Options& options);

@@ -12,7 +12,7 @@ constexpr int64_t kOperationsPerValue = 8;
 
 std::string RowQuantizer::Plan(int64_t rows) {
   rows_ = rows;
-  const size_t count = static_cast<size_t>(rows);
+  const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(digits());
   const bool room = values_.Allocate(count * static_cast<size_t>(depth_)) &&
                     quantization_.Allocate(count * sizeof(RowQuantization)) &&
                     block_sums_.Allocate(count * static_cast<size_t>(blocks()) * sizeof(int32_t));
@@ -26,8 +26,9 @@ void RowQuantizer::Run(const float* input, const Workspace& workspace, DynamicSt
   const int32_t parts = SplitGemm(rows_, 1, rows_ * depth_ * kOperationsPerValue, workspace.pool->threads()).row_parts;
   workspace.pool->Run(parts, [&](int32_t part, int32_t) {
     for (int64_t row = PartBegin(rows_, part, parts); row < PartBegin(rows_, part + 1, parts); ++row) {
-      kernel_->run(input + row * depth_, depth_, block_, values + row * depth_, block_sums + row * blocks(),
-                   quantization + row);
+      const int64_t to = row * digits();
+      kernel_->run(input + row * depth_, depth_, block_, values + to * depth_, block_sums + to * blocks(),
+                   quantization + to);
     }
   });
   stage->rows = quantization;

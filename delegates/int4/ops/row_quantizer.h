@@ -1,4 +1,4 @@
-// Rows of floating-point values made int8 just before a product reads them.
+// Rows of floating-point values made integers just before a product reads them.
 #ifndef TFQ_DELEGATES_INT4_OPS_ROW_QUANTIZER_H_
 #define TFQ_DELEGATES_INT4_OPS_ROW_QUANTIZER_H_
 
@@ -23,7 +23,10 @@ class RowQuantizer {
   // Quantizes the rows and points the stage to how.
   void Run(const float* input, const Workspace& workspace, DynamicStage* stage);
 
-  // What Run() made, [rows][depth].
+  // Rows of integers that one row becomes.
+  int32_t digits() const { return kernel_->digits; }
+
+  // What Run() made, [rows][digits][depth].
   const int8_t* values() const { return reinterpret_cast<const int8_t*>(values_.data()); }
 
  private:

@@ -24,6 +24,7 @@ TEST(Abi, MembersLieWhereTheRuntimesPutThem) {
   EXPECT_EQ(offsetof(Context, ReportError), 40u);
   EXPECT_EQ(offsetof(Context, GetNodeAndRegistration), 56u);
   EXPECT_EQ(offsetof(Context, ReplaceNodeSubsetsWithDelegateKernels), 64u);
+  EXPECT_EQ(offsetof(Context, PreviewDelegatePartitioning), 152u);
   EXPECT_EQ(offsetof(Tensor, data), 8u);
   EXPECT_EQ(offsetof(Tensor, allocation_type), 32u);
   EXPECT_EQ(offsetof(Tensor, delegate), 64u);

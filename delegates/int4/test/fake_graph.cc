@@ -49,6 +49,26 @@ FakeGraph::FakeGraph() {
     return abi::Status::kOk;
   };
   context_.ReportError = &ReportError;
+  // For all nodes at once: one partition, whose outputs are the tensors that no node reads.
+  context_.PreviewDelegatePartitioning = [](abi::Context* context, const abi::IntArray* nodes,
+                                            abi::DelegateParams** partitions, int32_t* count) {
+    FakeGraph& graph = From(context);
+    if (static_cast<size_t>(nodes->size) != graph.nodes_.size()) return abi::Status::kError;
+    std::vector<int32_t> outputs = graph.outputs_;
+    for (const auto& storage : graph.nodes_) {
+      const int32_t written = storage->node.outputs->data[0];
+      const bool read = std::any_of(graph.nodes_.begin(), graph.nodes_.end(), [&](const auto& reader) {
+        const abi::IntArray& inputs = *reader->node.inputs;
+        return std::find(inputs.begin(), inputs.end(), written) != inputs.end();
+      });
+      if (!read) outputs.push_back(written);
+    }
+    std::free(graph.preview_.output_tensors);
+    graph.preview_.output_tensors = Array(outputs);
+    *partitions = &graph.preview_;
+    *count = 1;
+    return abi::Status::kOk;
+  };
   context_.ReplaceNodeSubsetsWithDelegateKernels = [](abi::Context* context, abi::Registration registration,
                                                       const abi::IntArray* nodes, abi::Delegate* delegate) {
     FakeGraph& graph = From(context);
@@ -91,6 +111,7 @@ FakeGraph::~FakeGraph() {
     FreeQuantization(&tensor.quantization);
   }
   std::free(plan_);
+  std::free(preview_.output_tensors);
 }
 
 int32_t FakeGraph::AddTensor(const std::string& name, abi::Type type, const std::vector<int32_t>& dims,
@@ -161,7 +182,8 @@ void FakeGraph::Replace(const abi::Registration& registration, const std::vector
       const bool inside = std::find(run.begin(), run.end(), static_cast<int32_t>(i)) != run.end();
       (inside ? read_inside : read_outside) = true;
     }
-    if (read_outside || !read_inside) outputs.insert(tensor_index);
+    const bool wanted = std::find(outputs_.begin(), outputs_.end(), tensor_index) != outputs_.end();
+    if (read_outside || !read_inside || wanted) outputs.insert(tensor_index);
   }
   abi::DelegateParams params = {delegate, Array(run), Array({inputs.begin(), inputs.end()}),
                                 Array({outputs.begin(), outputs.end()})};

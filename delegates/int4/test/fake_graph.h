@@ -38,6 +38,9 @@ class FakeGraph {
   abi::Node& node(int32_t index) { return nodes_[static_cast<size_t>(index)]->node; }
   abi::Registration& registration(int32_t index) { return nodes_[static_cast<size_t>(index)]->registration; }
 
+  // Makes a tensor an output of the graph although a node reads it.
+  void AddOutput(int32_t tensor) { outputs_.push_back(tensor); }
+
   void Resize(int32_t tensor, const std::vector<int32_t>& dims);
   void Fill(int32_t tensor, const std::vector<int8_t>& values);
   std::vector<int8_t> Values(int32_t tensor) const;
@@ -72,6 +75,8 @@ class FakeGraph {
   std::vector<std::unique_ptr<NodeStorage>> nodes_;
   std::vector<std::unique_ptr<Kernel>> kernels_;
   abi::IntArray* plan_ = nullptr;
+  abi::DelegateParams preview_ = {};
+  std::vector<int32_t> outputs_;
   std::string errors_;
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Dense:
         return step[..., None] * np.abs(self.weights).sum(1)
 
 
-def random_dense(seed: int, block: int = 0) -> Dense:
+def random_dense(seed: int, block: int = 0, weight_only: bool = False) -> Dense:
+    """Inputs are quantized at run time unless `weight_only`: then a DEQUANTIZE stands between weights and layer."""
     rng = np.random.default_rng(seed)
     inputs = int(rng.integers(1, 5)) * block if block else int(rng.integers(1, 300))
     outputs, rows = int(rng.integers(1, 80)), int(rng.integers(1, 12))
@@ -61,11 +63,19 @@ def random_dense(seed: int, block: int = 0) -> Dense:
     source = builder.tensor((rows, inputs), "float32")
     weight = builder.tensor((outputs, inputs), "int4", quantization, quantized)
     builder.inputs, builder.outputs = [source], [builder.tensor((rows, outputs), "float32")]
+    if weight_only:
+        weight = dequantized(builder, weight, (outputs, inputs))
     builder.fully_connected(
         [source, weight, builder.tensor((outputs,), "float32", None, bias)], builder.outputs[0], activation=activation
     )
     values = rng.normal(rng.uniform(-2, 2), rng.uniform(0.1, 3), (rows, inputs)).astype(np.float32)
     return Dense(builder.build(), values, weights, bias.astype(np.float64), activation)
+
+
+def dequantized(builder: ModelBuilder, weight: int, shape: tuple[int, ...]) -> int:
+    tensor = builder.tensor(shape, "float32")
+    builder.operator("DEQUANTIZE", [weight], [tensor])
+    return tensor
 
 
 def run(layer: Dense, delegates: list[Any] | None = None) -> np.ndarray:
@@ -91,3 +101,82 @@ def test_dense_with_inputs_quantized_at_run_time(tier: str, block: int, tmp_path
         ours_squared += float(np.sum(((ours - exact) / bound) ** 2))
         theirs_squared += float(np.sum(((run(layer) - exact) / bound) ** 2))
     assert ours_squared <= 1.01 * theirs_squared
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("block", [0, 32, 128])
+def test_dense_with_weights_alone_quantized(tier: str, block: int, tmp_path: Path) -> None:
+    ours_squared, theirs_squared = 0.0, 0.0
+    for seed in range(15):
+        layer = random_dense(seed, block, weight_only=True)
+        report = tmp_path / "report.json"
+        ours = run(layer, [delegate.load(cpu=tier, report=report, threads=1 + seed % 2)])
+        told = json.loads(report.read_text())
+        assert told["delegated"] == told["total"] == 2, told
+        exact = layer.exact()
+        magnitude = np.abs(layer.values.astype(np.float64)) @ np.abs(layer.weights.T) + np.abs(layer.bias)
+        # A few rounding errors of float32, whatever the number of inputs.
+        assert np.all(np.abs(ours - exact) <= 4 * 2.0**-24 * magnitude), f"seed {seed}"
+        if block == 0:  # the runtime's DEQUANTIZE takes no blocks
+            ours_squared += float(np.sum(((ours - exact) / magnitude) ** 2))
+            theirs_squared += float(np.sum(((run(layer) - exact) / magnitude) ** 2))
+    assert ours_squared <= theirs_squared
+
+
+def test_values_that_are_no_numbers_stay_in_their_row() -> None:
+    layer = next(layer for layer in (random_dense(s, weight_only=True) for s in range(9)) if len(layer.values) > 2)
+    values = layer.values.copy()
+    values[1, 0] = np.nan
+    values[2, 0] = np.inf
+    changed = run(dataclasses.replace(layer, values=values), [delegate.load()])
+    kept = run(layer, [delegate.load()])
+    np.testing.assert_array_equal(np.delete(changed, [1, 2], 0), np.delete(kept, [1, 2], 0))
+
+
+def weight_only_chain(*, shared: bool = False, output: bool = False, between: bool = False) -> tuple[bytes, np.ndarray]:
+    """Two weight-only layers; they share their weights, or the first one's are an output too, or a TANH is between."""
+    rng = np.random.default_rng(5)
+    builder = ModelBuilder()
+    tensor = builder.tensor((4, 64), "float32")
+    builder.inputs = [tensor]
+    weights = []
+    for _ in range(1 if shared else 2):
+        values = rng.integers(-8, 8, (64, 64)).astype(np.int8)
+        constant = builder.tensor((64, 64), "int4", Quantization(np.full(64, 0.02, np.float32)), values)
+        weights.append(dequantized(builder, constant, (64, 64)))
+    for i in range(2):
+        result = builder.tensor((4, 64), "float32")
+        builder.fully_connected([tensor, weights[0 if shared else i], -1], result)
+        tensor = result
+        if between and i == 0:
+            tensor = builder.tensor((4, 64), "float32")
+            builder.operator("TANH", [result], [tensor])
+    builder.outputs = [tensor, *(weights[:1] if output else [])]
+    return builder.build(), rng.normal(0, 1, (4, 64)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("chain", "declined"),
+    [
+        ({}, []),
+        ({"shared": True}, []),
+        ({"between": True}, ["TANH"]),
+        ({"output": True}, ["DEQUANTIZE"]),
+    ],
+)
+def test_a_dequantize_goes_where_layers_alone_read_it(
+    chain: dict[str, bool], declined: list[str], tmp_path: Path
+) -> None:
+    model, values = weight_only_chain(**chain)
+    report = tmp_path / "report.json"
+    outputs = []
+    for delegates in (None, [delegate.load(report=report)]):
+        interpreter = Interpreter(model_content=model, experimental_delegates=delegates)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+        for _ in range(2):
+            interpreter.invoke()
+        outputs.append([interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()])
+    assert [node["op"] for node in json.loads(report.read_text())["declined"]] == declined
+    for ours, theirs in zip(outputs[1], outputs[0], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
