@@ -45,7 +45,7 @@ def load(
     verbose: bool = False,
     report: str | os.PathLike[str] | None = None,
     profile: str | os.PathLike[str] | None = None,
-    match: str = "litert",
+    match: str = "xnnpack",
     runtime: str = "litert",
 ) -> Any:
     """Loads the delegate for ``Interpreter(..., experimental_delegates=[delegate])``.
@@ -56,7 +56,8 @@ def load(
         verbose: says for each node which kernel it got, or why it was declined.
         report: file for what was taken and declined, as JSON.
         profile: file for the times of each node, as JSON, written when the interpreter goes.
-        match: whose outputs the delegate's equal bit for bit: litert, xnnpack or tflite_2.14.
+        match: whose outputs the delegate's equal bit for bit: xnnpack is an interpreter as it comes, with XNNPACK;
+            litert one without it; tflite_2.14 is tflite-runtime 2.14 without it.
         runtime: the package whose interpreter will use it: litert, tensorflow or tflite_runtime.
 
     Raises:

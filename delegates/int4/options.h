@@ -10,7 +10,9 @@
 
 namespace tfq::int4 {
 
-// Whose built-in kernels the outputs equal bit for bit: they differ in how they round (docs/delegate.md).
+// Whose outputs ours equal bit for bit: kernels differ in how they round (docs/arithmetic.md). LiteRT's built-in
+// kernels, those of tflite-runtime 2.14, or LiteRT as it comes: XNNPACK where that takes a node, built-in kernels
+// elsewhere.
 enum class Match : int32_t { kLiteRt, kTfLite214, kXnnpack };
 
 struct Options {
@@ -19,7 +21,7 @@ struct Options {
   bool verbose = false;
   std::string report;   // path of the JSON report, or empty
   std::string profile;  // path of the JSON profile, or empty
-  Match match = Match::kLiteRt;
+  Match match = Match::kXnnpack;
 };
 
 // Reads `count` pairs. False for a key that is unknown or given twice or a value that is not allowed; `error` is then

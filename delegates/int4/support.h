@@ -83,7 +83,7 @@ struct TensorView {
 struct NodeView {
   const SupportedOp* op = nullptr;
   OpKind kind = OpKind::kConv;
-  Match match = Match::kLiteRt;  // whose kernel the op stands for
+  Match match = Match::kXnnpack;  // whose kernel the op stands for
   std::vector<TensorView> inputs;
   std::vector<TensorView> constants;  // inputs that are read once, when the op is made: weights, bias, axes
   std::vector<TensorView> outputs;

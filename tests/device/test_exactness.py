@@ -12,6 +12,7 @@ from android_bench.adb import AdbDevice
 from android_bench.emulator import Emulator
 from android_bench.experiment import Delegate, Experiment, Settings
 from android_bench.session import Session, open_session
+from tests.unit.delegates.around import add_net
 from tests.unit.delegates.model_builder import ModelBuilder, random_network
 
 # On these the delegate chooses by itself the kernels of neon, of neon_dotprod, and the best that qemu knows.
@@ -54,3 +55,22 @@ def test_random_networks_are_bit_exact(
     assert sum(len(np.unique(output)) > 10 for output in expected) > count / 2  # relu and saturation flatten some
     nodes = session.benchmark(Experiment(model, delegate, settings))["nodes"]
     assert nodes["delegated"] == nodes["total"] >= count
+
+
+# One thread: the runtime cuts a mean by threads, and rounds otherwise at the end of each piece.
+@pytest.mark.parametrize("match", ["litert", "xnnpack"])
+def test_operators_around_are_bit_exact(session: Session, tmp_path: Path, match: str) -> None:
+    rng = np.random.default_rng(5)
+    builder = ModelBuilder()
+    shapes = [add_net(builder, rng, odd_features=match == "xnnpack") for _ in range(20)]
+    model = tmp_path / "networks.tflite"
+    model.write_bytes(builder.build())
+    inputs = [rng.integers(-128, 128, (SAMPLES, *shape), dtype=np.int8) for shape in shapes]
+    settings = Settings(threads=1, runs=1, warmup=0, min_secs=0.0, use_xnnpack=match == "xnnpack")
+    delegate = Delegate("int4", {"match": match})
+    expected = session.outputs(Experiment(model, None, settings), inputs)
+    delegated = session.outputs(Experiment(model, delegate, settings), inputs)
+    for i, (ours, theirs) in enumerate(zip(delegated, expected, strict=True)):
+        np.testing.assert_array_equal(ours, theirs, err_msg=f"network {i}, input {inputs[i].shape}")
+    nodes = session.benchmark(Experiment(model, delegate, settings))["nodes"]
+    assert nodes["delegated"] == nodes["total"] > 60

@@ -165,7 +165,7 @@ def open_model(
         "experimental_preserve_all_tensors": keep_tensors,
     }
     if delegate is not None:
-        options["experimental_delegates"] = [_delegate(delegate, threads, runtime)]
+        options["experimental_delegates"] = [_delegate(delegate, threads, runtime, default_delegates)]
     if not default_delegates:
         options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
@@ -180,12 +180,12 @@ def open_model(
     return TfliteModel(interpreter, fb.signature_names(model))
 
 
-def _delegate(name: str, threads: int, runtime: str) -> Any:
+def _delegate(name: str, threads: int, runtime: str, default_delegates: bool) -> Any:
     if name != "int4":
         raise BadInput(f"delegate '{name}': not known; give int4, or leave it out")
     from tfq_pipeline.delegate import load
 
-    return load(threads=threads, runtime=runtime)
+    return load(threads=threads, runtime=runtime, match="xnnpack" if default_delegates else "litert")
 
 
 def first_line(error: Exception) -> str:

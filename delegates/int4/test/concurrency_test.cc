@@ -54,6 +54,7 @@ Options TwoThreads() {
   Options options;
   options.cpu = BestCpuTier();
   options.threads = 2;
+  options.match = Match::kLiteRt;
   return options;
 }
 
@@ -101,10 +102,10 @@ TEST(Concurrency, AGraphThatChangesThreads) {
 
 TEST(Concurrency, DelegatesComeAndGoWhileOthersRun) {
   Together([](uint32_t caller) {
-    constexpr const char* kKeys[] = {"threads", "cpu"};
-    constexpr const char* kValues[] = {"3", "auto"};
+    constexpr const char* kKeys[] = {"threads", "cpu", "match"};
+    constexpr const char* kValues[] = {"3", "auto", "litert"};
     for (uint32_t round = 0; round < 4; ++round) {
-      abi::Delegate* delegate = tflite_plugin_create_delegate(kKeys, kValues, 2, nullptr);
+      abi::Delegate* delegate = tflite_plugin_create_delegate(kKeys, kValues, 3, nullptr);
       {
         Network network(caller + round);
         network.Apply(delegate);
@@ -112,7 +113,7 @@ TEST(Concurrency, DelegatesComeAndGoWhileOthersRun) {
       }
       tflite_plugin_destroy_delegate(delegate);
       // Its threads are gone before they have done anything.
-      tflite_plugin_destroy_delegate(tflite_plugin_create_delegate(kKeys, kValues, 2, nullptr));
+      tflite_plugin_destroy_delegate(tflite_plugin_create_delegate(kKeys, kValues, 3, nullptr));
     }
   });
 }

@@ -27,6 +27,7 @@ Options MakeOptions(CpuTier tier, int32_t threads) {
   Options options;
   options.cpu = tier;
   options.threads = threads;
+  options.match = Match::kLiteRt;
   return options;
 }
 

@@ -36,7 +36,7 @@ TEST(Options, Defaults) {
   EXPECT_FALSE(options.verbose);
   EXPECT_EQ(options.report, "");
   EXPECT_EQ(options.profile, "");
-  EXPECT_EQ(options.match, Match::kLiteRt);
+  EXPECT_EQ(options.match, Match::kXnnpack);
   EXPECT_GE(options.cpu, BestCpuTier());
 }
 

@@ -44,7 +44,7 @@ class AroundNet:
     def input(self) -> Value:
         shape = tuple(int(self.rng.integers(1, n)) for n in (3, 14, 14, 40))
         value = self.value(shape, 0.05, self.zero_point())
-        self.builder.inputs = [value.tensor]
+        self.builder.inputs.append(value.tensor)
         return value
 
     def layer(self, source: Value, op: str = "conv", **options: Any) -> Value:
@@ -191,14 +191,20 @@ BLOCKS = (
 )
 
 
-def random_net(seed: int, odd_features: bool = False) -> tuple[bytes, tuple[int, ...]]:
-    """A network of one to four blocks, half of the time with a dense head, and the shape of its input."""
-    rng = np.random.default_rng(seed)
-    net = AroundNet(rng, odd_features)
+def add_net(builder: ModelBuilder, rng: np.random.Generator, odd_features: bool = False) -> tuple[int, ...]:
+    """Adds a network of one to four blocks, half of the time with a dense head; returns the shape of its input."""
+    net = AroundNet(rng, odd_features, builder)
     x = first = net.input()
     for _ in range(int(rng.integers(1, 5))):
         x = BLOCKS[int(rng.integers(len(BLOCKS)))](net, x)
     if rng.random() < 0.5:
         x = net.head(x)
-    net.builder.outputs = [x.tensor]
-    return net.builder.build(), first.shape
+    builder.outputs.append(x.tensor)
+    return first.shape
+
+
+def random_net(seed: int, odd_features: bool = False) -> tuple[bytes, tuple[int, ...]]:
+    """A file with one network, and the shape of its input."""
+    builder = ModelBuilder()
+    shape = add_net(builder, np.random.default_rng(seed), odd_features)
+    return builder.build(), shape

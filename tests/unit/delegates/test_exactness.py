@@ -52,7 +52,7 @@ def test_random_networks_are_bit_exact(tier: str, tmp_path: Path) -> None:
         model, shape = random_model(seed)
         values = np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)
         report = tmp_path / "report.json"
-        ours = run(model, values, [delegate.load(threads=1 + seed % 2, cpu=tier, report=report)])
+        ours = run(model, values, [delegate.load(threads=1 + seed % 2, cpu=tier, report=report, match="litert")])
         np.testing.assert_array_equal(ours, run(model, values), err_msg=f"seed {seed}")
         told = json.loads(report.read_text())
         assert told["delegated"] == told["total"] > 0
@@ -81,7 +81,7 @@ def test_resized_batch_is_bit_exact() -> None:
     for seed in range(20):
         model, shape = random_model(seed)
         values = np.random.default_rng(seed).integers(-128, 128, (shape[0] + 2, *shape[1:])).astype(np.int8)
-        np.testing.assert_array_equal(run(model, values, [delegate.load()]), run(model, values))
+        np.testing.assert_array_equal(run(model, values, [delegate.load(match="litert")]), run(model, values))
 
 
 def test_runtime_2_14_is_matched_bit_for_bit(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_two_interpreters_in_two_threads() -> None:
         values = np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)
         expected = run(model, values)
         for _ in range(5):
-            if not np.array_equal(run(model, values, [delegate.load(threads=2)]), expected):
+            if not np.array_equal(run(model, values, [delegate.load(threads=2, match="litert")]), expected):
                 failures.append(seed)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]

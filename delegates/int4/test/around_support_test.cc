@@ -1,0 +1,166 @@
+// What is declined of the operators around linear layers, with the reason.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "delegates/int4/support.h"
+#include "delegates/int4/test/fake_graph.h"
+
+namespace tfq::int4 {
+namespace {
+
+constexpr int32_t kFirst = 0;  // tensors of the graph, in this order
+constexpr int32_t kSecond = 1;
+constexpr int32_t kOutput = 2;
+
+constexpr float kScale = 0.5f;
+
+struct Case {
+  int32_t op;
+  const char* reason;
+  std::function<void(FakeGraph*)> change;
+  Match match = Match::kLiteRt;
+};
+
+struct Constant {
+  int32_t op;
+  std::vector<int32_t> values;
+  std::vector<int32_t> dims;
+};
+
+const Constant kConstants[] = {
+    {abi::kMean, {1, 2}, {2}},
+    {abi::kPad, {0, 0, 1, 1, 1, 1, 0, 0}, {4, 2}},
+    {abi::kReshape, {1, 32}, {2}},
+};
+
+union Params {
+  abi::ArithmeticParams arithmetic;
+  abi::PoolParams pool;
+  abi::ConcatenationParams concatenation;
+  abi::ReducerParams reducer;
+};
+
+Params MakeParams(int32_t op) {
+  Params params = {};
+  if (op == abi::kAveragePool2D || op == abi::kMaxPool2D) {
+    params.pool = {abi::Padding::kSame, 1, 1, 2, 2, abi::Activation::kNone};
+  }
+  if (op == abi::kConcatenation) params.concatenation = {3, abi::Activation::kNone};
+  return params;
+}
+
+// One node that is taken: int8 images of one scale, the constant that the operator needs, and its parameters.
+void Build(int32_t op, FakeGraph* graph) {
+  const std::vector<int32_t> image = {1, 4, 4, 2};
+  graph->AddTensor("first", abi::Type::kInt8, image, {kScale}, 3);
+  graph->AddTensor("second", abi::Type::kInt8, image, {kScale}, 3);
+  const bool logistic = op == abi::kLogistic;
+  graph->AddTensor("output", abi::Type::kInt8, image,
+                   {logistic          ? 1.0f / 256
+                    : op == abi::kMul ? 2.0f
+                                      : kScale},
+                   logistic ? -128 : 3);
+  std::vector<int32_t> inputs = {kFirst};
+  if (op == abi::kAdd || op == abi::kMul || op == abi::kConcatenation) inputs.push_back(kSecond);
+  for (const Constant& constant : kConstants) {
+    if (constant.op != op) continue;
+    inputs.push_back(graph->AddConstant("constant", abi::Type::kInt32, constant.dims, {}, 0, constant.values.data(),
+                                        4 * constant.values.size()));
+  }
+  graph->AddNode(op, inputs, kOutput, MakeParams(op));
+}
+
+std::string Reason(FakeGraph* graph, Match match) {
+  Options options;
+  options.match = match;
+  NodeView view;
+  return WhyDeclined(*graph->context(), graph->node(0), graph->registration(0), options, &view);
+}
+
+void SetScale(FakeGraph* graph, int32_t tensor, float scale) { graph->tensor(tensor).params.scale = scale; }
+
+int32_t* ConstantOf(FakeGraph* graph) { return static_cast<int32_t*>(graph->tensor(kOutput + 1).data); }
+
+Params& ParamsOf(FakeGraph* graph) { return *static_cast<Params*>(graph->node(0).builtin_data); }
+
+void MakeConstant(FakeGraph* graph, int32_t tensor) {
+  graph->tensor(tensor).allocation_type = abi::AllocationType::kConstant;
+}
+
+TEST(AroundSupport, DeclinesWithTheReason) {
+  const Case cases[] = {
+      {abi::kAdd, "input 'second' is INT16, not INT8",
+       [](FakeGraph* g) { g->tensor(kSecond).type = abi::Type::kInt16; }},
+      {abi::kAdd, "output 'output' has a scale of 0", [](FakeGraph* g) { SetScale(g, kOutput, 0); }},
+      {abi::kAdd, "input 'first' carries no scale",
+       [](FakeGraph* g) { g->tensor(kFirst).quantization.type = abi::QuantizationType::kNone; }},
+      {abi::kAdd, "input 'first' has a zero point of 300, outside int8",
+       [](FakeGraph* g) { g->tensor(kFirst).params.zero_point = 300; }},
+      {abi::kAdd, "it has no input or no output", [](FakeGraph* g) { g->node(0).inputs->size = 1; }},
+      {abi::kAdd, "it has no parameters", [](FakeGraph* g) { g->node(0).builtin_data = nullptr; }},
+      {abi::kAdd, "it adds 1x4x4x2 and 1x1x4x2 (taken: equal shapes)",
+       [](FakeGraph* g) { g->tensor(kSecond).dims->data[1] = 1; }},
+      {abi::kAdd, "fused activation tanh (taken: none, relu, relu6, relu_n1_to_1)",
+       [](FakeGraph* g) { ParamsOf(g).arithmetic.activation = abi::Activation::kTanh; }},
+      {abi::kAdd, "the larger scale of its inputs over that of its output is 100, outside 0.000976562 to 64",
+       [](FakeGraph* g) { SetScale(g, kSecond, 50); }},
+      {abi::kAdd, "scales of its inputs are too far apart", [](FakeGraph* g) { SetScale(g, kSecond, 1e-8f); }},
+      {abi::kAdd, "scale of its second input over that of its output is 0.0002, outside 0.000976562 to 255",
+       [](FakeGraph* g) { SetScale(g, kSecond, 1e-4f); }, Match::kXnnpack},
+      {abi::kMul, "it multiplies 1x4x4x2 by 1x4x1x2 (taken: equal shapes, or one value a channel)",
+       [](FakeGraph* g) { g->tensor(kSecond).dims->data[2] = 1; }},
+      {abi::kMul, "scales of its inputs over that of its output is 2.5, outside 1e-09 to 0.5",
+       [](FakeGraph* g) { SetScale(g, kOutput, 0.1f); }},
+      {abi::kMul, "scales of its inputs over that of its output is 2.5e-07, outside 1.52588e-05 to 255",
+       [](FakeGraph* g) { SetScale(g, kOutput, 1e6f); }, Match::kXnnpack},
+      {abi::kMaxPool2D, "input 'first' and output 'output' differ in scale or zero point",
+       [](FakeGraph* g) { g->tensor(kOutput).params.zero_point = 4; }},
+      {abi::kMaxPool2D, "input 'first' has rank 3, not 4", [](FakeGraph* g) { g->tensor(kFirst).dims->size = 3; }},
+      {abi::kAveragePool2D, "its window is 0x2", [](FakeGraph* g) { ParamsOf(g).pool.filter_height = 0; }},
+      {abi::kAveragePool2D, "strides are 1x0", [](FakeGraph* g) { ParamsOf(g).pool.stride_width = 0; }},
+      {abi::kAveragePool2D, "padding is unknown",
+       [](FakeGraph* g) { ParamsOf(g).pool.padding = abi::Padding::kUnknown; }},
+      {abi::kMean, "its axes are 1 and 3 (taken: rows and columns)", [](FakeGraph* g) { ConstantOf(g)[1] = 3; }},
+      {abi::kMean, "axes 'constant' has 1 values, not 2", [](FakeGraph* g) { g->tensor(kOutput + 1).bytes = 4; }},
+      {abi::kMean, "axes 'constant' is not a constant of the file",
+       [](FakeGraph* g) { g->tensor(kOutput + 1).allocation_type = abi::AllocationType::kArena; }},
+      {abi::kPad, "it pads the batch or the channels (taken: rows and columns)",
+       [](FakeGraph* g) { ConstantOf(g)[7] = 1; }},
+      {abi::kPad, "paddings 'constant' are out of range", [](FakeGraph* g) { ConstantOf(g)[2] = -1; }},
+      {abi::kPad, "paddings 'constant' is FLOAT32, not INT32",
+       [](FakeGraph* g) { g->tensor(kOutput + 1).type = abi::Type::kFloat32; }},
+      {abi::kConcatenation, "input 'second' and output 'output' differ in scale or zero point",
+       [](FakeGraph* g) { SetScale(g, kSecond, 1); }},
+      {abi::kConcatenation, "fused activation relu",
+       [](FakeGraph* g) { ParamsOf(g).concatenation.activation = abi::Activation::kRelu; }},
+      {abi::kReshape, "its shape is not a tensor", [](FakeGraph* g) { g->node(0).inputs->size = 1; }},
+      {abi::kRelu6, "scale of its input over that of its output is 5000, outside 1.52588e-05 to 1024",
+       [](FakeGraph* g) { SetScale(g, kOutput, 1e-4f); }},
+      {abi::kHardSwish, "scale of its input over that of its output is 500, outside 0.000976562 to 127",
+       [](FakeGraph* g) { SetScale(g, kOutput, 1e-3f); }},
+      {abi::kLogistic, "output 'output' has a scale of 0.5 and a zero point of -128, not 1/256 and -128",
+       [](FakeGraph* g) { SetScale(g, kOutput, 0.5f); }},
+      {abi::kQuantize, "scale of its input over that of its output is 0.0005, outside 0.00390625 to 128",
+       [](FakeGraph* g) { SetScale(g, kFirst, 2.5e-4f); }, Match::kXnnpack},
+  };
+  for (const Case& declined : cases) {
+    FakeGraph graph;
+    Build(declined.op, &graph);
+    ASSERT_EQ(Reason(&graph, declined.match), "") << declined.op;
+    declined.change(&graph);
+    EXPECT_EQ(Reason(&graph, declined.match), declined.reason);
+  }
+}
+
+TEST(AroundSupport, AConstantOfOneValueIsAFactor) {
+  FakeGraph graph;
+  Build(abi::kMul, &graph);
+  graph.Resize(kSecond, {1});
+  EXPECT_NE(Reason(&graph, Match::kLiteRt), "");
+  MakeConstant(&graph, kSecond);
+  EXPECT_EQ(Reason(&graph, Match::kLiteRt), "");
+}
+
+}  // namespace
+}  // namespace tfq::int4
