@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfq_pipeline.data import Data, InputSpec, check_classes
+from tfq_pipeline.data import Data, check_classes
 from tfq_pipeline.errors import BadInput
+from tfq_pipeline.graph.keras_graph import KerasGraph
 
 Run = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
 Progress = Callable[[int, int | None], None]
@@ -55,8 +56,10 @@ def evaluate(
             raise BadInput(
                 f"--delegate={delegate}: {_name(model)} is no .tflite; quantize it first, or leave the flag out"
             )
-        run, inputs = _keras(model)
-        runtime = "keras"
+        from tfq_pipeline import importers
+
+        graph = importers.open_graph(model).graph
+        run, inputs, runtime = graph.run, graph.inputs, "keras" if isinstance(graph, KerasGraph) else "litert"
     opened = data if isinstance(data, Data) else readers.open_data(data, inputs, "test", labels=True)
     started = time.perf_counter()
     counted = _Counted(progress)
@@ -163,20 +166,6 @@ class _Counted:
     def __call__(self, done: int, of: int | None) -> None:
         self.done = done
         self._inner(done, of)
-
-
-def _keras(model: Any) -> tuple[Run, tuple[InputSpec, ...]]:
-    from tfq_pipeline import importers
-
-    imported = importers.load(model)
-
-    def run(inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        outputs = imported.model.predict_on_batch(list(inputs) if len(inputs) > 1 else inputs[0])
-        if isinstance(outputs, dict):
-            outputs = list(outputs.values())
-        return tuple(np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs]))
-
-    return run, tuple(imported.input_specs)
 
 
 def _name(model: Any) -> str:

@@ -21,6 +21,7 @@ from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph
 from tfq_pipeline.lowering.lower import lower, lower_float
+from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
@@ -129,7 +130,7 @@ def quantize(
     """Runs a recipe on a model.
 
     Args:
-        model: path of a Keras or SavedModel file, or a Keras model.
+        model: path of a Keras file, a SavedModel or a float .tflite, or a Keras model.
         recipe: name of a built-in recipe, path of a recipe file, or a loaded recipe.
         calibration: samples to calibrate with; training data without labels where it is not given.
         data: labelled data to measure on; the name of a built-in data set brings all three.
@@ -143,19 +144,19 @@ def quantize(
     """
     chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
     calibration, train = readers.require(chosen.needs(), calibration, data, train)
-    imported = importers.load(model)
-    sources = _sources(imported.input_specs, calibration, data, train, seed)
-    graph = KerasGraph.from_model(imported.model)
+    opened = importers.open_graph(model)
+    graph = opened.graph
+    sources = _sources(graph.inputs, calibration, data, train, seed)
     # First of all, since it shows whether the data to measure on fit the model.
     before = None if sources.test is None else _measure(graph.run, sources.test, "float", progress)
     float_data = lower_float(graph.fold_batch_norm())
     about = {
         "recipe": chosen.name,
-        "model": imported.source,
+        "model": opened.source,
         "float_size_bytes": len(float_data),
         "seed": seed,
     }
-    state = State(graph, sources, seed, about, imported.layer_names, progress)
+    state = State(graph, sources, seed, about, opened.layer_names, progress)
     for config in chosen.passes:
         started = time.perf_counter()
         state, entry = PASSES[config.kind](state, config)
@@ -167,7 +168,7 @@ def quantize(
         )
     document: dict[str, Any] = {
         "output": None,
-        "model": imported.source,
+        "model": opened.source,
         "recipe": chosen.name,
         "seed": seed,
         "passes": list(state.report),
@@ -311,11 +312,8 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 
 def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
-    from tfq_pipeline.annotate.scheme import fake_quantized
-
     if state.plan is None:
         raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
-    assert isinstance(state.graph, KerasGraph)
     data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, state.layer_names)
     samples = state.sources.calibration or state.sources.test
     assert samples is not None

@@ -157,9 +157,7 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
 def _annotated(layer: Any, spec: LayerSpec, plan: Plan, ranges: Ranges) -> Any:
     config = PlanConfig(
         _weight(spec, plan.weights.get(spec.name)),
-        None
-        if layer.name in plan.floats
-        else _activation(plan.activations.get(layer.name), ranges.momentum_of(layer.name)),
+        _activation(plan.activations.get(layer.name), ranges.momentum_of(layer.name)),
     )
     return _keras.quantize_annotate_layer(layer, config)
 

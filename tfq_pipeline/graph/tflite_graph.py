@@ -32,11 +32,15 @@ class TfliteGraph:
     Attributes:
         model: ModelT, not to be changed.
         names: name of each float tensor that is no constant, by index.
+        layers: name of each operator, by index; where it has none, that of the first tensor it writes.
     """
 
-    def __init__(self, model: Any, names: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, model: Any, names: Mapping[int, str] | None = None, layers: Mapping[int, str] | None = None
+    ) -> None:
         self.model = model
         self.names = _unique_names(model) if names is None else names
+        self.layers = layers or {}
 
     @classmethod
     def read(cls, source: str | os.PathLike[str] | bytes) -> TfliteGraph:
@@ -90,8 +94,7 @@ class TfliteGraph:
         return fb.type_name(weights) == "FLOAT32" and fb.is_constant(self.model, weights)
 
     def layer(self, op: fb.Op) -> str:
-        """The name of an operator, which is that of the first tensor it writes."""
-        return self.names.get(int(op.operator.outputs[0]), fb.text(op.outputs[0].name))
+        return self.layers.get(op.index) or self.names.get(int(op.operator.outputs[0]), fb.text(op.outputs[0].name))
 
     def _linear_op(self, op: fb.Op) -> LinearOp:
         at = LINEAR[op.name]
@@ -104,7 +107,7 @@ class TfliteGraph:
             None if bias is None else fb.array(self.model, bias),
             at.channel_axis,
             self.names[int(op.operator.inputs[at.input])],
-            self.layer(op),
+            self.names[int(op.operator.outputs[0])],
             **_window(op),
         )
 
@@ -156,7 +159,7 @@ class TfliteGraph:
             if self.is_linear(op) and self.layer(op) in updates:
                 new = updates[self.layer(op)]
                 edit.set_linear(model, fb.op(model, op.index), new.kernel, new.bias)
-        return TfliteGraph(model, self.names)
+        return TfliteGraph(model, self.names, self.layers)
 
     def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
         """Streams tensors; those wanted become outputs of the model that runs, so that nothing else is kept."""

@@ -1,4 +1,5 @@
-"""Reads the models that users have into one form: a flat functional tf_keras model of plain layers.
+"""Reads the models that users have: Keras models as one flat functional tf_keras model of plain layers, others as float
+.tflite.
 
 See docs/importers.md for what is read, the form, and what is refused.
 """
@@ -14,9 +15,11 @@ from typing import Any
 
 from tfq_pipeline.data import InputSpec
 from tfq_pipeline.errors import BadInput, TfqError
+from tfq_pipeline.graph.protocol import Graph
+from tfq_pipeline.importers import saved_model
 from tfq_pipeline.importers.detect import check_loadable, detect
 
-__all__ = ["Imported", "detect", "load"]
+__all__ = ["Imported", "Opened", "detect", "load", "open_graph"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,58 @@ class Imported:
     input_specs: tuple[InputSpec, ...]
 
 
-# Formats that are told apart, and why `load` does not take them.
+@dataclass(frozen=True)
+class Opened:
+    """A model as the graph that passes see.
+
+    Attributes:
+        graph: a `KerasGraph`, or a `TfliteGraph` for models that come without Keras layers.
+        source: path, or the class and name of the model that was passed.
+        layer_names: name in the user's model of each layer of the graph.
+    """
+
+    graph: Graph
+    source: str
+    layer_names: Mapping[str, str]
+
+
+# Formats without Keras layers, which `load` does not take.
 ELSEWHERE: Mapping[str, str] = {
-    "tflite": "a .tflite is read by evaluate, inspect and benchmark; to quantize, pass the Keras model it came from",
-    "onnx": "ONNX models cannot be imported yet; convert it to Keras (onnx2tf -okv3) and pass the .keras file",
-    "pt2": "PyTorch programs cannot be imported yet; convert it with litert-torch, which gives a float .tflite",
+    "tflite": "a .tflite has no Keras layers; a recipe that trains needs the Keras model it came from",
+    "onnx": "ONNX models are not imported yet; convert it with onnx2tf and pass the .tflite or .keras file",
+    "pt2": "PyTorch programs are not imported yet; convert it with litert-torch and pass the float .tflite",
 }
+_NO_METADATA = (
+    "a SavedModel without Keras metadata (model.export() and TensorFlow modules write such) has no Keras layers; "
+    "a recipe that trains needs the Keras model it came from"
+)
+
+
+def open_graph(model: Any) -> Opened:
+    """Reads a model into a graph.
+
+    Args:
+        model: what `load` takes, path of a float `.tflite`, or of any SavedModel with one signature.
+
+    Raises:
+        BadInput: the file is missing, corrupt, quantized already, or of a format that cannot be imported.
+        UnsupportedLayer, GateFailed: as `load`.
+    """
+    from tfq_pipeline.graph.keras_graph import KerasGraph
+    from tfq_pipeline.graph.tflite_graph import TfliteGraph
+
+    if isinstance(model, str | os.PathLike):
+        kind = detect(model)
+        if kind == "tflite":
+            return Opened(TfliteGraph.read(model), os.fspath(model), {})
+        if kind == "saved_model" and not _has_keras_metadata(Path(model)):
+            return Opened(TfliteGraph.read(saved_model.to_tflite(Path(model))), os.fspath(model), {})
+    imported = load(model)
+    return Opened(KerasGraph.from_model(imported.model), imported.source, imported.layer_names)
+
+
+def _has_keras_metadata(path: Path) -> bool:
+    return (path / "keras_metadata.pb").is_file()
 
 
 def load(model: Any) -> Imported:
@@ -137,11 +186,8 @@ def _load_keras2(path: Path) -> Any:
 def _load_saved_model(path: Path) -> Any:
     import tf_keras
 
-    if not (path / "keras_metadata.pb").is_file():
-        raise BadInput(
-            f"{path}: a SavedModel without Keras metadata (model.export() and TensorFlow modules write such), so its "
-            "layers cannot be recovered; save the model with model.save('model.keras') and pass that"
-        )
+    if not _has_keras_metadata(path):
+        raise BadInput(f"{path}: {_NO_METADATA}")
     return _guarded(path, lambda: tf_keras.models.load_model(path, compile=False))
 
 

@@ -14,9 +14,7 @@ from tfq_pipeline.numerics.affine import Affine, channel_rows, from_range
 from tfq_pipeline.numerics.grouping import to_groups
 from tfq_pipeline.passes.calibrate import Calibration, scale_source
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
-
-# What TFLite fixes the scale of 16-bit softmax, sigmoid and tanh to.
-FIXED_SCALE_16 = 1.0 / 32768.0
+from tfq_pipeline.tflite.operators import FIXED_SCALE_16
 
 # Leaves a bias of int32 one bit of room for the sum it is added to.
 _LARGEST_BIAS = 2.0**30
@@ -165,9 +163,14 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
 
 
 def half_precision(scale: np.ndarray) -> np.ndarray:
-    """Scales moved to float16's values, kept positive and finite, float32."""
+    """Scales as every runtime uses those of groups: stored in float16, of which XNNPACK keeps a mantissa of 7 bits.
+
+    float32 of the same shape, positive and finite.
+    """
     limits = np.finfo(np.float16)
-    return np.clip(scale, limits.smallest_subnormal, limits.max).astype(np.float16).astype(np.float32)
+    mantissa, exponent = np.frexp(np.clip(scale, limits.smallest_normal, limits.max).astype(np.float64))
+    short = np.ldexp(np.round(mantissa * 256.0) / 256.0, exponent)
+    return np.minimum(short, 65280.0).astype(np.float32)
 
 
 def activation_plan(tensor: Tensor, calibration: Calibration | None, asked: Request) -> TensorPlan:

@@ -93,6 +93,60 @@ def move_ports(model: Any, inputs: Mapping[int, int], outputs: Mapping[int, int]
                     entry.tensorIndex = moved.get(int(entry.tensorIndex), int(entry.tensorIndex))
 
 
+def prune(model: Any) -> None:
+    """Drops what nothing refers to: tensors of the main graph and the data of buffers; equal data is kept once."""
+    graph = model.subgraphs[0]
+    used = {int(i) for o in graph.operators for ids in (o.inputs, o.outputs, o.intermediates) for i in _list(ids)}
+    used |= {int(i) for ids in (graph.inputs, graph.outputs) for i in ids} - {-1}
+    for tensor in [graph.tensors[i] for i in used if i >= 0]:
+        if isinstance(getattr(tensor.quantization, "details", None), fb.schema().BlockwiseQuantizationT):
+            used.add(int(tensor.quantization.details.scales))
+    kept = sorted(used - {-1})
+    moved = {old: new for new, old in enumerate(kept)}
+    graph.tensors = [graph.tensors[i] for i in kept]
+    for operator in graph.operators:
+        for name in ("inputs", "outputs", "intermediates"):
+            if getattr(operator, name) is not None:
+                ids = [moved.get(int(i), -1) for i in getattr(operator, name)]
+                setattr(operator, name, np.array(ids, np.int32))
+    graph.inputs = np.array([moved[int(i)] for i in graph.inputs], np.int32)
+    graph.outputs = np.array([moved[int(i)] for i in graph.outputs], np.int32)
+    for tensor in graph.tensors:
+        if isinstance(getattr(tensor.quantization, "details", None), fb.schema().BlockwiseQuantizationT):
+            tensor.quantization.details.scales = moved[int(tensor.quantization.details.scales)]
+    for signature in model.signatureDefs or []:
+        if signature.subgraphIndex == 0:
+            for entry in [*signature.inputs, *signature.outputs]:
+                entry.tensorIndex = moved[int(entry.tensorIndex)]
+    _prune_buffers(model)
+
+
+def _list(ids: Any) -> list[int]:
+    return [] if ids is None else [int(i) for i in ids]
+
+
+def _prune_buffers(model: Any) -> None:
+    old, empty = model.buffers, fb.schema().BufferT()
+    buffers, known = [empty], dict[bytes, int]()
+
+    def place(index: int) -> int:
+        data = old[index].data
+        if data is None or len(data) == 0:
+            return 0
+        key = np.asarray(data, np.uint8).tobytes()
+        if key not in known:
+            known[key] = len(buffers)
+            buffers.append(old[index])
+        return known[key]
+
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = place(tensor.buffer)
+    for entry in model.metadata or []:
+        entry.buffer = place(entry.buffer)
+    model.buffers, model.metadataBuffer = buffers, None
+
+
 def own_constant(model: Any, op: fb.Op, position: int, name: str) -> Any:
     """The constant tensor at a position of an operator, for the operator to change.
 

@@ -29,7 +29,7 @@ def inspect(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     data = source if isinstance(source, bytes) else fb.read_file(source)
     model = fb.read(source)
     about = metadata.read(model)
-    weights = [_weight(model, op, about) for op in fb.ops(model) if op.name in LINEAR and _constant_weights(model, op)]
+    weights = [_weight(model, op, about) for op in fb.ops(model) if encoded_weights(model, op) is not None]
     counted = "float_size_bytes" in about
     float_size = int(about["float_size_bytes"]) if counted else len(data) + _growth(model)
     return {
@@ -79,15 +79,37 @@ def _per_channel(model: Any, tensor: Any) -> bool:
     return fb.is_constant(model, tensor) and bool(shape) and shape[-1] > 1 and int(np.prod(shape)) == shape[-1]
 
 
-def _constant_weights(model: Any, op: fb.Op) -> bool:
-    return fb.is_constant(model, op.inputs[LINEAR[op.name].weights])
+def encoded_weights(model: Any, op: fb.Op) -> Any | None:
+    """The constant that holds a linear operator's weights, behind the DEQUANTIZE of decoded ones; None where the
+    operator is not linear or its weights are computed."""
+    if op.name not in LINEAR:
+        return None
+    tensor = op.inputs[LINEAR[op.name].weights]
+    if fb.is_constant(model, tensor):
+        return tensor
+    index = int(op.operator.inputs[LINEAR[op.name].weights])
+    for decoder in fb.ops(model):
+        if decoder.name == "DEQUANTIZE" and int(decoder.operator.outputs[0]) == index:
+            return decoder.inputs[0] if fb.is_constant(model, decoder.inputs[0]) else None
+    return None
+
+
+def weight_scales(model: Any, tensor: Any) -> tuple[np.ndarray, int | None]:
+    """Scales of weights, float32, channel after channel, and the size of the groups that have one each."""
+    details = getattr(tensor.quantization, "details", None)
+    if isinstance(details, fb.schema().BlockwiseQuantizationT):
+        scales = fb.array(model, model.subgraphs[0].tensors[details.scales])
+        return scales.astype(np.float32).reshape(-1), int(details.blockSize)
+    return fb.scales(tensor), None
 
 
 def _weight(model: Any, op: fb.Op, about: Mapping[str, Any]) -> dict[str, Any]:
-    tensor = op.inputs[LINEAR[op.name].weights]
+    tensor = encoded_weights(model, op)
+    assert tensor is not None
     kind = fb.type_name(tensor)
     entry = about.get("operators", {}).get(str(op.index), {})
     floating = kind in _FLOAT_TYPES
+    scales, group = weight_scales(model, tensor)
     return {
         "tensor": fb.text(tensor.name),
         "layer": entry.get("source"),
@@ -96,8 +118,8 @@ def _weight(model: Any, op: fb.Op, about: Mapping[str, Any]) -> dict[str, Any]:
         "bits": fb.BITS[kind] if floating else entry.get("bits", fb.BITS[kind]),
         "storage": kind,
         "scheme": "float" if floating else "uniform",
-        "granularity": "channel" if fb.scales(tensor).size > 1 else "tensor",
-        "group_size": None,
+        "granularity": "group" if group is not None else "channel" if scales.size > 1 else "tensor",
+        "group_size": group,
         "bytes": len(model.buffers[tensor.buffer].data),
     }
 

@@ -54,6 +54,15 @@ FIXED_SCALES: Mapping[Scale, tuple[float, int]] = MappingProxyType(
     {Scale.LOGISTIC: (1.0 / 256.0, -128), Scale.TANH: (1.0 / 128.0, 0), Scale.LOG_SOFTMAX: (16.0 / 256.0, 127)}
 )
 
+# The scale of the same operators at 16 bits; the zero point is 0.
+FIXED_SCALE_16 = 1.0 / 32768.0
+
+# Operators that the range of their output computes too, by saturation: their input may have its scale.
+CLIPS = frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
+
+# Operators that read a tensor of any type for its shape alone.
+TYPE_BLIND = frozenset({"RANK", "SHAPE"})
+
 # Operators without weights that have integer kernels.
 SCALES: Mapping[str, Scale] = MappingProxyType(
     {

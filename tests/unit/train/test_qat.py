@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.nets import images, mixed_net
-from tfq_pipeline.annotate.scheme import fake_quantized
 from tfq_pipeline.data import Batch, Data
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.lowering.lower import lower
+from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize

@@ -1,0 +1,96 @@
+"""The fake-quantized model of a plan: what a lowered file is compared with, computed in float by other code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.protocol import Graph, Weights
+from tfq_pipeline.graph.tflite_graph import TfliteGraph
+from tfq_pipeline.lowering.integer import ACTIVATION_TYPES, constant_affine, is_float, tensor_scales
+from tfq_pipeline.numerics.affine import Affine, fake_quantize
+from tfq_pipeline.plan import FLOAT, Plan
+from tfq_pipeline.tflite import edit
+from tfq_pipeline.tflite import flatbuffer as fb
+from tfq_pipeline.tflite.interpreter import open_model
+from tfq_pipeline.tflite.operators import FIXED_SCALES, LINEAR, SCALES
+
+Outputs = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
+
+
+def fake_quantized(graph: Graph, plan: Plan) -> Outputs:
+    """The fake-quantized model as a function of one batch; outputs that TFLite fixes the scale of are given before
+    that operator.
+
+    A Keras graph is computed by TensorFlow's fake quantization, a .tflite by stock float kernels between QUANTIZE and
+    DEQUANTIZE. Weights are the plan's integers, as reals.
+    """
+    known = {name: planned for name, planned in plan.weights.items() if not planned.is_float}
+    graph = graph.with_weights(
+        {
+            op.name: Weights(known[op.name].represented(op.kernel), op.bias)
+            for op in graph.linear_ops()
+            if op.name in known
+        }
+    )
+    if isinstance(graph, KerasGraph):
+        from tfq_pipeline.annotate.scheme import fake_quantized as by_keras
+
+        return by_keras(graph, plan.with_weights(dict.fromkeys(plan.weights, FLOAT)))
+    assert isinstance(graph, TfliteGraph)
+    return open_model(fb.pack(_with_pairs(graph, plan)), default_delegates=False).run
+
+
+def _with_pairs(graph: TfliteGraph, plan: Plan) -> Any:
+    """The float model with a QUANTIZE and a DEQUANTIZE where the lowered file stores integers."""
+    model = edit.copied(graph.model)
+    scales = tensor_scales(graph, plan)
+    makers = {int(i): op for op in graph.ops for i in op.operator.outputs}
+    operators: list[Any] = []
+    paired: dict[int, int] = {}
+
+    def pair(index: int, affine: Affine) -> int:
+        if index not in paired:
+            like = model.subgraphs[0].tensors[index]
+            parameters = edit.quantization(affine.scale, affine.zero_point, None)
+            integer = edit.add_tensor(model, like, f"q{index}", ACTIVATION_TYPES[affine.bits], parameters)
+            real = edit.add_tensor(model, like, f"dq{index}", "FLOAT32")
+            operators.append(edit.operator(model, "QUANTIZE", [index], [integer]))
+            operators.append(edit.operator(model, "DEQUANTIZE", [integer], [real]))
+            paired[index] = real
+        return paired[index]
+
+    def stored(index: int, reader_is_float: bool) -> int:
+        maker = makers.get(index)
+        raw = reader_is_float and (maker is None or is_float(graph, plan, maker))
+        return index if raw or index not in scales else pair(index, scales[index])
+
+    for op in graph.ops:
+        floating = is_float(graph, plan, op)
+        new = fb.op(model, op.index)
+        if not floating:
+            _round_constants(model, graph, new, scales)
+        edit.map_inputs(new.operator, lambda i, floating=floating: stored(i, floating))  # type: ignore[misc]
+        operators.append(new.operator)
+    outputs = []
+    for index in map(int, model.subgraphs[0].outputs):
+        while index in makers and SCALES.get(makers[index].name) in FIXED_SCALES:
+            index = int(makers[index].operator.inputs[0])
+        outputs.append(stored(index, index not in makers or is_float(graph, plan, makers[index])))
+    model.subgraphs[0].operators = operators
+    edit.set_outputs(model, outputs)
+    return model
+
+
+def _round_constants(model: Any, graph: TfliteGraph, op: fb.Op, scales: dict[int, Affine]) -> None:
+    """Moves the constants of an integer operator, but for weights and bias, to the integers they become."""
+    own = (LINEAR[op.name].weights, LINEAR[op.name].bias) if op.name in LINEAR else ()
+    for position, tensor in enumerate(op.inputs):
+        constant = tensor is not None and fb.type_name(tensor) == "FLOAT32" and fb.is_constant(model, tensor)
+        if constant and position not in own:
+            values = fb.array(model, tensor)
+            affine = constant_affine(op, values, scales)
+            fb.set_array(model, edit.own_constant(model, op, position, ""), "FLOAT32", fake_quantize(values, affine))
