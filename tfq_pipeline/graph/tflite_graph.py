@@ -62,8 +62,10 @@ class TfliteGraph:
 
     @cached_property
     def data(self) -> bytes:
-        """The file."""
-        return fb.pack(self.model)
+        """The file, without what nothing in it refers to."""
+        model = edit.copied(self.model)
+        edit.prune(model)
+        return fb.pack(model)
 
     @cached_property
     def ops(self) -> tuple[fb.Op, ...]:

@@ -28,8 +28,8 @@ from tfq_pipeline.tflite.load_check import loads_in_tflite_runtime
 # output.
 _FIXED_SCALE_OPS = ("SOFTMAX", "LOGISTIC", "TANH", "LOG_SOFTMAX")
 
-# Operators that round on the scale they read: means of a few grid values are often half a step, both neighbours are right,
-# and the next layer multiplies the difference.
+# Operators that round on the scale they read: means of a few grid values are often half a step, both neighbours are
+# right, and the next layer multiplies the difference.
 _TIES = {"AVERAGE_POOL_2D": 2, "RESIZE_BILINEAR": 2}
 
 # Both sides lie on the tensor's grid; float32 keeps their difference that near to a whole number of steps.
@@ -194,7 +194,7 @@ def compared_tensors(model: Any) -> list[tuple[int, Any]]:
 
 
 def longest_path(model: Any) -> int:
-    """Operators that requantize on the longest way from an input to an output, those of `_TIES` as often as said there."""
+    """Operators that requantize on the longest way from an input to an output; those of `_TIES` count as said there."""
     depth: dict[int, int] = {}
     for op in fb.ops(model):
         reads = max((depth.get(id(t), 0) for t in op.inputs if t is not None), default=0)
