@@ -120,14 +120,17 @@ def test_layers_with_float_activations_need_no_ranges(graph):
     assert plan.reasons == {}
 
 
-def test_groups_share_a_half_precision_scale_where_runtimes_read_them():
+def test_groups_share_a_short_scale_where_runtimes_read_them():
+    import ml_dtypes
+
     graph = KerasGraph.from_model(mixed_net(16)).fold_batch_norm()
     asked = LayerRequest(Request(4, True, "group", 32), None)
     plan = quantize(graph, None, lambda *_: asked)
     hidden = next(op for op in graph.linear_ops() if op.name == "hidden")
     rows = np.abs(hidden.kernel.reshape(16, -1, 32)).max(axis=2)
-    np.testing.assert_array_equal(plan.weights["hidden"].affine.scale, (rows / 7).astype(np.float16).reshape(-1))
+    short = (rows / 7).astype(ml_dtypes.bfloat16).astype(np.float16)
+    np.testing.assert_array_equal(plan.weights["hidden"].affine.scale, short.reshape(-1))
     assert plan.weights["stem"].granularity == plan.weights["logits"].granularity == "channel"
     assert set(plan.reasons) == {"stem", "depthwise", "project", "lone_bn", "side", "logits"}
     error = np.abs(plan.weights["hidden"].represented(hidden.kernel) - hidden.kernel).reshape(*rows.shape, 32)
-    assert (error <= (rows / 7 * 0.51)[..., None]).all()
+    assert (error <= (rows / 7 * 0.54)[..., None]).all()
