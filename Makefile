@@ -49,10 +49,10 @@ demo: setup  ## quantize a real model, run it here and on an emulated arm64 devi
 	@$(PY) -m examples.fashion_mnist.demo
 
 .PHONY: test
-test: setup lint native-test bazel-test pytest  ## all tests but the long ones; what CI runs
+test: setup lint native-test bazel-test wheel-test pytest  ## all tests but the long ones; what CI runs
 
 .PHONY: test-long
-test-long: setup lint native-test bazel-test pytest-long  ## all tests
+test-long: setup lint native-test bazel-test wheel-test pytest-long  ## all tests
 
 .PHONY: lint
 lint:  ## style, types, import contracts
@@ -96,6 +96,11 @@ native-test: native  ## C++ tests: here, under ASan, UBSan and TSan, and on emul
 bazel-test:  ## the same C++ and some Python tests through Bazel
 	$(call heading,Bazel)
 	@tools/bazel_test.sh
+
+.PHONY: wheel-test
+wheel-test: native  ## the wheel, installed alone: the command and a delegate that loads
+	$(call heading,wheel)
+	@tools/wheel_test.sh
 
 .PHONY: pytest
 pytest:
