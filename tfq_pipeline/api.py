@@ -25,9 +25,9 @@ def quantize(
     data: Any = None,
     train: Any = None,
     seed: int = 0,
-    progress: pipeline.Progress | None = None,
+    progress: pipeline.Progress = pipeline.silent,
+    target_drop: float | None = None,
 ) -> Result:
     """Runs a recipe on a model: see `pipeline.quantize`, whose arguments these are."""
-    options = {} if progress is None else {"progress": progress}
-    done = pipeline.quantize(model, recipe, calibration, data, train, seed, **options)
+    done = pipeline.quantize(model, recipe, calibration, data, train, seed, progress, target_drop)
     return Result(**vars(done))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -26,6 +27,15 @@ class Batch:
         return len(self.inputs[0])
 
 
+# Which of n samples come when: given n and the number of the pass, a permutation of 0..n-1.
+Order = Callable[[int, int], np.ndarray]
+
+
+def random_order(seed: int) -> Order:
+    """A random order for each pass; the same pass has the same order every time it is made."""
+    return lambda total, epoch: np.random.default_rng((seed, epoch)).permutation(total)
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a model expects of one input: name, shape without the batch dimension (None where free), dtype name."""
@@ -44,15 +54,21 @@ class Data:
         open: starts a fresh pass over the batches.
         samples: number of samples, None when only a full pass can tell.
         provenance: split, size, checksum and the like; goes into every result that used the data.
+        reopen: starts a pass in another order, given its number; None where the order cannot be changed.
     """
 
     name: str
     open: Callable[[], Iterator[Batch]]
     samples: int | None = None
     provenance: dict[str, object] = field(default_factory=dict)
+    reopen: Callable[[int], Iterator[Batch]] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         return self.open()
+
+    def epoch(self, number: int) -> Data:
+        """The same samples in the order of another pass, as training wants them; every other reader sees one order."""
+        return self if self.reopen is None else replace(self, open=partial(self.reopen, number))
 
     def take(self, samples: int) -> Data:
         """The first `samples` samples, cut inside a batch where needed."""
@@ -67,7 +83,7 @@ class Data:
                 left -= n
 
         size = samples if self.samples is None else min(samples, self.samples)
-        return replace(self, open=head, samples=size)
+        return replace(self, open=head, samples=size, reopen=None)
 
     def rebatched(self, batch_size: int) -> Data:
         """The same samples in batches of `batch_size`; the last one may be smaller."""
@@ -85,7 +101,7 @@ class Data:
             if count:
                 yield _joined(held)
 
-        return replace(self, open=batches)
+        return replace(self, open=batches, reopen=None)
 
 
 def check_classes(labels: np.ndarray, outputs: Sequence[int | None], name: str, start: int | None) -> None:

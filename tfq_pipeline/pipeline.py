@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,16 +20,17 @@ from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
-from tfq_pipeline.graph.protocol import Graph
+from tfq_pipeline.graph.protocol import Graph, Weights
 from tfq_pipeline.lowering.lower import lower, lower_float
 from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
+from tfq_pipeline.passes.accuracy_aware import fall_back, sensitivity
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
 from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
 from tfq_pipeline.passes.gptq import gptq
 from tfq_pipeline.passes.quantease import quantease
-from tfq_pipeline.passes.quantize import LayerRequest, Request
+from tfq_pipeline.passes.quantize import LayerRequest, Request, widened
 from tfq_pipeline.passes.quantize import quantize as plan_layers
 from tfq_pipeline.passes.reconstruct import Technique, reconstruct
 from tfq_pipeline.passes.smooth_quant import smooth_quant
@@ -41,9 +43,13 @@ Progress = Callable[[str, int, int | None], None]
 DataLike = str | Data | Any
 
 _VERIFIED_SAMPLES = 256
+_RANKED_SAMPLES = 64
+
+# Bits that layers are given back to.
+_WIDE = 8
 
 
-def _silent(step: str, done: int, of: int | None) -> None:
+def silent(step: str, done: int, of: int | None) -> None:
     """Progress that nobody watches."""
 
 
@@ -79,7 +85,7 @@ class State:
     seed: int
     about: Mapping[str, Any]
     layer_names: Mapping[str, str]
-    progress: Progress = _silent
+    progress: Progress = silent
     calibration: Calibration | None = None
     plan: Plan | None = None
     reference: Graph | None = None
@@ -125,7 +131,8 @@ def quantize(
     data: DataLike | None = None,
     train: DataLike | None = None,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
+    target_drop: float | None = None,
 ) -> Result:
     """Runs a recipe on a model.
 
@@ -137,12 +144,15 @@ def quantize(
         train: labelled data to train on.
         seed: of shuffling and initial values.
         progress: told pass name, done and total.
+        target_drop: points that the recipe's accuracy_aware pass may lose, instead of its own.
 
     Raises:
         BadInput: for a model, recipe or data that cannot be used, or data that the recipe needs and was not given.
         GateFailed: when the verification of the result fails.
     """
     chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    if target_drop is not None:
+        chosen = chosen.with_target_drop(target_drop)
     calibration, train = readers.require(chosen.needs(), calibration, data, train)
     opened = importers.open_graph(model)
     graph = opened.graph
@@ -246,9 +256,15 @@ def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.calibration is None:
         raise BadInput("recipe: 'quantize' needs activation ranges; put 'calibrate' before it")
+    linear = [op.name for op in state.graph.linear_ops()]
+    ends: dict[str, set[recipes.Position]] = {}
+    if linear:
+        ends.setdefault(linear[0], set()).add("first")
+        ends.setdefault(linear[-1], set()).add("last")
 
     def request(name: str, kind: str, op: str | None) -> LayerRequest:
-        weights, activations = recipes.spec_for(config, name, kind, op)
+        layer = recipes.Layer(name, kind, op, frozenset(ends.get(name, ())))
+        weights, activations = recipes.spec_for(config, layer)
         return LayerRequest(
             None
             if weights is None
@@ -257,10 +273,11 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         )
 
     plan = plan_layers(state.graph, state.calibration, request)
-    bits: dict[str, int] = {}
-    for tensor in plan.weights.values():
-        bits[str(tensor.bits)] = bits.get(str(tensor.bits), 0) + 1
-    return replace(state, plan=plan), {"layers_by_bits": bits}
+    return replace(state, plan=plan), {"layers_by_bits": _layers_by_bits(plan)}
+
+
+def _layers_by_bits(plan: Plan) -> dict[str, int]:
+    return {str(bits): count for bits, count in sorted(Counter(t.bits for t in plan.weights.values()).items())}
 
 
 def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -286,6 +303,68 @@ _TECHNIQUES: Mapping[str, Callable[[Any], Technique | None]] = {
     "quantease": lambda config: partial(quantease, sweeps=config.sweeps),
     "adaround": lambda config: lambda t, scale, a, low, high, start: adaround(t, scale, a, low, high, config.steps),
 }
+
+
+def _accuracy_aware(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    if state.plan is None:
+        raise BadInput("recipe: 'accuracy_aware' works on a plan; put 'quantize' before it")
+    started = time.perf_counter()
+    labelled = state.sources.train or state.sources.calibration
+    assert labelled is not None
+    held_out = labelled.take(config.samples)
+    drop = _drop(state.graph, held_out)
+    candidates = [("as planned", state, drop(state.graph, state.plan))]
+    for number, names in enumerate(config.tries, 1):
+        if candidates[-1][2] <= config.target_drop or time.perf_counter() - started > config.seconds:
+            break
+        tried = state
+        for name in names:
+            tried, _ = _reconstruct(tried, recipes.PASSES[name]())
+        assert tried.plan is not None
+        candidates.append((" + ".join(names), tried, drop(tried.graph, tried.plan)))
+        state.progress("accuracy_aware", number, len(config.tries))
+    chosen, best, lost = min(candidates, key=lambda candidate: candidate[2])
+    assert best.plan is not None
+    reference = best.reference or best.graph
+    ops = {op.name: op for op in reference.linear_ops()}
+    wider = widened(reference, best.plan, _WIDE)
+
+    # Biases were corrected for the narrow weights; a layer that is given back takes its own again.
+    def mended(plan: Plan) -> Graph:
+        own = {n: Weights(ops[n].kernel, ops[n].bias) for n in wider if plan.weights[n].bits == _WIDE}
+        return best.graph.with_weights(own)
+
+    harm = sensitivity(reference, best.plan, held_out.take(_RANKED_SAMPLES))
+    order = sorted(wider, key=lambda name: -harm[name])
+    found = fall_back(best.plan, wider, order, lambda plan: drop(mended(plan), plan), config.target_drop, lost)
+    entry = {
+        "tried": [{"passes": name, "drop": round(points, 4)} for name, _, points in candidates],
+        "chosen": chosen,
+        "given_back": list(found.layers),
+        "held_out": {"data": held_out.name, "samples": held_out.samples, "drop": round(found.drop, 4)},
+        "reached": found.drop <= config.target_drop,
+        "layers_by_bits": _layers_by_bits(found.plan),
+    }
+    return replace(best, graph=mended(found.plan), plan=found.plan, reference=reference), entry
+
+
+def _drop(graph: Graph, held_out: Data) -> Callable[[Graph, Plan], float]:
+    """What a plan loses on held-out data, in points: accuracy where there are labels, else agreement with the float
+    model."""
+    wanted = [graph.run(batch.inputs)[0] for batch in held_out]
+
+    def lost(quantized: Graph, plan: Plan) -> float:
+        model = open_model(lower(quantized, plan, "int8", "int8", {}))
+        right = total = 0
+        for batch, output in zip(held_out, wanted, strict=True):
+            labels = batch.labels
+            truth = labels if labels is not None and labels.dtype.kind in "iu" else output.argmax(axis=-1)
+            got = model.run(batch.inputs)[0].argmax(axis=-1)
+            right += int((output.argmax(axis=-1) == truth).sum()) - int((got == truth).sum())
+            total += truth.size
+        return 100.0 * right / max(total, 1)
+
+    return lost
 
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -337,6 +416,7 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "calibrate": _calibrate,
     "quantize": _quantize,
     **dict.fromkeys(_TECHNIQUES, _reconstruct),
+    "accuracy_aware": _accuracy_aware,
     "qat": _qat,
     "convert": _convert,
 }

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfq_pipeline import datasets
-from tfq_pipeline.data import Batch, Data, InputSpec
+from tfq_pipeline.data import Batch, Data, InputSpec, Order, random_order
 from tfq_pipeline.errors import BadInput, TfqError
 
 Split = Literal["train", "calibration", "test"]
@@ -69,7 +69,12 @@ def require(needs: Mapping[str, str], calibration: Any = None, data: Any = None,
 
 
 def open_data(
-    spec: Any, inputs: Sequence[InputSpec], split: Split, labels: bool, batch_size: int = 64, seed: int = 0
+    spec: Any,
+    inputs: Sequence[InputSpec],
+    split: Split,
+    labels: bool,
+    batch_size: int = 64,
+    seed: int = 0,
 ) -> Data:
     """Opens data for a model and checks it: all of it where it lies in memory, else one batch now and the rest as read.
 
@@ -80,7 +85,8 @@ def open_data(
             also an array, a dict of arrays as in an ``.npz``, or an iterable of batches.
             A batch is x, (x,), (x, y) or a dict.
         inputs: what the model expects.
-        split: of a built-in data set; "train" is shuffled anew in each pass where the data can be read in any order.
+        split: of a built-in data set. "test" comes as it lies there; "train" and "calibration", where the data can be
+            read in any order, shuffled: the first samples of a folder of classes would be those of one class.
         labels: whether labels have to be there; where not, they are dropped.
         batch_size: of arrays and images.
         seed: of the order.
@@ -89,11 +95,11 @@ def open_data(
         BadInput: data that is missing, damaged, empty, of another shape or type, not finite, or without labels.
     """
     inputs = tuple(inputs)
-    rng = np.random.default_rng(seed) if split == "train" else None
+    order = None if split == "test" else random_order(seed)
     if isinstance(spec, str | os.PathLike):
-        data = _named(os.fspath(spec), inputs, split, labels, batch_size, rng, seed)
+        data = _named(os.fspath(spec), inputs, split, labels, batch_size, order)
     else:
-        data = _in_memory(spec, inputs, labels, batch_size, rng)
+        data = _in_memory(spec, inputs, labels, batch_size, order)
     first = next(iter(data), None)
     if first is None or len(first) == 0:
         raise BadInput(f"{data.name}: holds no samples; give at least one")
@@ -106,20 +112,19 @@ def _named(
     split: Split,
     labels: bool,
     batch_size: int,
-    rng: np.random.Generator | None,
-    seed: int,
+    order: Order | None,
 ) -> Data:
     kind = _kind(spec)
     if kind == "built_in":
-        return _checked(datasets.load(spec, split, batch_size, seed), inputs, labels, already_finite=True)
+        return _checked(datasets.load(spec, split, batch_size, order), inputs, labels, already_finite=True)
     if kind == "function":
         return _function(spec, inputs, labels)
     path = Path(spec)
     if kind == "folder":
-        return _checked(_folder(path, inputs, labels, batch_size, rng), inputs, labels, already_finite=True)
+        return _checked(_folder(path, inputs, labels, batch_size, order), inputs, labels, already_finite=True)
     arrays = _read_npz(path)
     provenance: dict[str, object] = {"path": spec, "sha256": _sha256(path)}
-    return _arrays(spec, arrays, inputs, labels, batch_size, rng, provenance)
+    return _arrays(spec, arrays, inputs, labels, batch_size, order, provenance)
 
 
 def _kind(spec: str) -> Literal["built_in", "folder", "npz", "function"]:
@@ -140,14 +145,12 @@ def _kind(spec: str) -> Literal["built_in", "folder", "npz", "function"]:
     raise BadInput(f"{spec}: no such file, folder or data set; give .npz, a folder of images, or one of: {known}")
 
 
-def _in_memory(
-    source: Any, inputs: tuple[InputSpec, ...], labels: bool, batch_size: int, rng: np.random.Generator | None
-) -> Data:
+def _in_memory(source: Any, inputs: tuple[InputSpec, ...], labels: bool, batch_size: int, order: Order | None) -> Data:
     if isinstance(source, np.ndarray):
         source = {inputs[0].name: source}
     if isinstance(source, Mapping):
         named = {str(name): np.asarray(array) for name, array in source.items()}
-        return _arrays("the arrays", named, inputs, labels, batch_size, rng, {"source": "arrays"})
+        return _arrays("the arrays", named, inputs, labels, batch_size, order, {"source": "arrays"})
     if not isinstance(source, Iterable):
         raise BadInput(f"data: a {type(source).__name__} is no data; give a path, arrays, or an iterable of batches")
     # An iterator is spent after one pass, and calibration, training and measuring need more.
@@ -237,7 +240,7 @@ def _arrays(
     inputs: tuple[InputSpec, ...],
     labels: bool,
     batch_size: int,
-    rng: np.random.Generator | None,
+    order: Order | None,
     provenance: dict[str, object],
 ) -> Data:
     columns = _inputs_of(arrays, inputs, name)
@@ -249,8 +252,8 @@ def _arrays(
         found = ", ".join(f"{key} {n}" for key, n in lengths.items())
         raise BadInput(f"{name}: arrays of different lengths ({found}); give one entry a sample in each")
     total = next(iter(lengths.values()))
-    opener = partial(datasets.batches, columns, y if labels else None, batch_size, rng)
-    data = _checked(Data(name, opener, total, {**provenance, "samples": total}), inputs, labels)
+    data = datasets.in_memory(name, columns, y if labels else None, batch_size, order, {**provenance, "samples": total})
+    data = _checked(data, inputs, labels)
     for _ in _checked(
         Data(name, partial(datasets.batches, columns, y if labels else None, batch_size)), inputs, labels
     ):
@@ -270,9 +273,7 @@ def _inputs_of(arrays: Mapping[str, np.ndarray], inputs: tuple[InputSpec, ...], 
     raise BadInput(f"{name}: no array for input '{missing}' (found: {found}); name it '{missing}'{alternative}")
 
 
-def _folder(
-    path: Path, inputs: tuple[InputSpec, ...], labels: bool, batch_size: int, rng: np.random.Generator | None
-) -> Data:
+def _folder(path: Path, inputs: tuple[InputSpec, ...], labels: bool, batch_size: int, order: Order | None) -> Data:
     if len(inputs) != 1 or len(inputs[0].shape) != 3 or inputs[0].shape[2] not in (1, 3):
         shapes = ", ".join(f"'{spec.name}' {_shape(spec.shape)}" for spec in inputs)
         raise BadInput(
@@ -290,15 +291,15 @@ def _folder(
     if not files:
         raise BadInput(f"{path}: no images in class folders ({', '.join(IMAGE_SUFFIXES)}); give path/CLASS/IMAGE files")
 
-    def read() -> Iterator[Batch]:
-        order = np.arange(len(files)) if rng is None else rng.permutation(len(files))
+    def read(epoch: int = 0) -> Iterator[Batch]:
+        numbers = np.arange(len(files)) if order is None else order(len(files), epoch)
         for start in range(0, len(files), batch_size):
-            chosen = [files[i] for i in order[start : start + batch_size]]
+            chosen = [files[i] for i in numbers[start : start + batch_size]]
             images = np.stack([_image(file, spec) for file, _ in chosen])
             yield Batch((images,), np.array([label for _, label in chosen], np.int32))
 
     provenance: dict[str, object] = {"path": str(path), "samples": len(files), "classes": len(classes)}
-    return Data(str(path), read, len(files), provenance)
+    return Data(str(path), read, len(files), provenance, None if order is None else read)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -324,14 +325,15 @@ def _image(file: Path, spec: InputSpec) -> np.ndarray:
 def _checked(data: Data, inputs: tuple[InputSpec, ...], labels: bool, already_finite: bool = False) -> Data:
     """The same stream, each batch checked and in the types that the model expects."""
 
-    def stream(source: Callable[[], Iterator[Batch]] = data.open) -> Iterator[Batch]:
+    def stream(source: Data) -> Iterator[Batch]:
         start = 0
-        for batch in source():
+        for batch in source:
             checked = _check(batch, data.name, start, inputs, labels, already_finite)
             start += len(checked)
             yield checked
 
-    return Data(data.name, stream, data.samples, data.provenance)
+    reopen = None if data.reopen is None else lambda epoch: stream(data.epoch(epoch))
+    return Data(data.name, partial(stream, data), data.samples, data.provenance, reopen)
 
 
 def _check(

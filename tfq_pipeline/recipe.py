@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tfq_pipeline.errors import BadInput
 
 Key = str | int
+
+Position = Literal["first", "last"]
 
 # How the range of weights is found; the names are those of calibration methods.
 WeightRange = Literal["minmax", "percentile", "entropy", "mse"]
@@ -77,25 +80,44 @@ class ActivationOverride(_Options):
     symmetric: bool | None = None
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What rules know of a layer.
+
+    Attributes:
+        name: its name.
+        type: its Keras class.
+        op: its TFLite operator, None for a layer without weights.
+        positions: "first" and "last" where it is that among the layers with weights.
+    """
+
+    name: str
+    type: str
+    op: str | None = None
+    positions: frozenset[Position] = frozenset()
+
+
 class Match(_Options):
     """Which layers a rule is for; all that is given must hold."""
 
     name: Annotated[str, Field(min_length=1, description="shell pattern of layer names")] | None = None
     type: Annotated[str, Field(min_length=1, description="Keras class, such as DepthwiseConv2D")] | None = None
     op: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$", description="TFLite operator, such as CONV_2D")] | None = None
+    position: Annotated[Position | None, Field(description="of the layers with weights, the first or the last")] = None
 
     @model_validator(mode="after")
     def _something(self) -> Match:
-        if self.name is None and self.type is None and self.op is None:
-            raise ValueError("matches nothing; give name, type or op")
+        if self.name is None and self.type is None and self.op is None and self.position is None:
+            raise ValueError("matches nothing; give name, type, op or position")
         return self
 
-    def covers(self, name: str, kind: str, op: str | None) -> bool:
-        """Whether a layer of this name, Keras class and TFLite operator is meant."""
+    def covers(self, layer: Layer) -> bool:
+        """Whether this layer is meant."""
         return (
-            (self.name is None or fnmatchcase(name, self.name))
-            and (self.type is None or self.type == kind)
-            and (self.op is None or self.op == op)
+            (self.name is None or fnmatchcase(layer.name, self.name))
+            and (self.type is None or self.type == layer.type)
+            and (self.op is None or self.op == layer.op)
+            and (self.position is None or self.position in layer.positions)
         )
 
 
@@ -209,6 +231,21 @@ class AdaRound(_Reconstruction):
     steps: Annotated[int, Field(ge=1)] = 2000
 
 
+class AccuracyAware(_Pass):
+    """Tries passes, keeps what loses least on held-out data, and gives layers back to 8 bits until that is little."""
+
+    kind: ClassVar[str] = "accuracy_aware"
+    after: ClassVar[tuple[str, ...]] = ("quantize",)
+    needs: ClassVar[str | None] = "calibration"
+    tries: Annotated[
+        tuple[tuple[Literal["bias_correction", "gptq", "quantease", "adaround"], ...], ...],
+        Field(strict=False, min_length=1, description="lists of passes, cheapest first"),
+    ] = (("bias_correction",), ("gptq",), ("gptq", "quantease"), ("adaround", "quantease"))
+    target_drop: Annotated[float, Field(ge=0, description="points that may be lost")] = 1.0
+    samples: Annotated[int, Field(ge=1, description="to measure on, from the training data")] = 2000
+    seconds: Annotated[float, Field(gt=0, description="after which no further try begins")] = 120.0
+
+
 class Qat(_Pass):
     """Quantization-aware training of what `quantize` decided, on labelled data."""
 
@@ -242,6 +279,7 @@ PassConfig = (
     | Gptq
     | QuantEase
     | AdaRound
+    | AccuracyAware
     | Qat
     | Convert
 )
@@ -261,26 +299,42 @@ class Recipe(_Options):
     description: str = ""
     passes: tuple[PassConfig, ...]
 
+    def with_target_drop(self, points: float) -> Recipe:
+        """The recipe with another limit for what its accuracy_aware pass may lose.
+
+        Raises:
+            BadInput: for a recipe without that pass, or a limit below 0.
+        """
+        if not any(isinstance(config, AccuracyAware) for config in self.passes):
+            raise BadInput(
+                f"--target-drop={points}: recipe {self.name} has no pass 'accuracy_aware'; use best_wi4_ai8, or add it"
+            )
+        if not points >= 0.0:
+            raise BadInput(f"--target-drop={points}: below 0; give the points that may be lost, such as 1.0")
+        changed = tuple(
+            config.model_copy(update={"target_drop": points}) if isinstance(config, AccuracyAware) else config
+            for config in self.passes
+        )
+        return self.model_copy(update={"passes": changed})
+
     def needs(self) -> dict[str, str]:
         """Data that the passes read, "calibration" or "train": the name of a pass that does, by name of the data."""
         return {config.needs: config.kind for config in self.passes if config.needs is not None}
 
 
-def spec_for(config: Quantize, name: str, kind: str, op: str | None) -> tuple[WeightSpec | None, ActivationSpec | None]:
+def spec_for(config: Quantize, layer: Layer) -> tuple[WeightSpec | None, ActivationSpec | None]:
     """What the pass asks of one layer: rules apply in order, later ones win.
 
     Args:
         config: the pass.
-        name: layer name.
-        kind: Keras class.
-        op: TFLite operator, None for a layer without weights.
+        layer: the layer.
 
     Returns:
         Specs of weights and of the output; (None, None) for a layer that stays float.
     """
     weights, activations, skipped = config.weights, config.activations, False
     for rule in config.rules:
-        if not rule.match.covers(name, kind, op):
+        if not rule.match.covers(layer):
             continue
         skipped = rule.skip
         if rule.weights is not None:

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfq_pipeline.data import Batch, Data
+from tfq_pipeline import datasets
+from tfq_pipeline.data import Batch, Data, random_order
 
 
 def stream(sizes):
@@ -27,3 +28,20 @@ def test_rebatched_and_taken_samples_keep_their_order(sizes, size, count):
     head = data.take(count)
     assert [int(v) for b in head for v in b.labels] == list(range(min(count, sum(sizes))))
     assert head.samples == min(count, sum(sizes))
+
+
+def test_every_pass_has_one_order_and_each_epoch_its_own() -> None:
+    x = np.arange(100, dtype=np.float32)[:, None]
+    data = datasets.in_memory("numbers", (x,), x[:, 0].astype(np.int32), 32, random_order(3), {})
+
+    def seen(part: Data) -> list[float]:
+        batches = list(part)
+        assert all((batch.inputs[0][:, 0] == batch.labels).all() for batch in batches)
+        return [float(v) for batch in batches for v in batch.inputs[0][:, 0]]
+
+    assert seen(data) == seen(data) == seen(data.epoch(0))
+    assert seen(data.take(10)) == seen(data)[:10]
+    orders = [seen(data.epoch(number)) for number in range(3)]
+    assert orders[1] == seen(data.epoch(1))
+    assert len({tuple(order) for order in orders}) == 3
+    assert all(sorted(order) == x[:, 0].tolist() for order in orders)

@@ -178,7 +178,7 @@ def _flags(verb: Verb) -> flags.FlagValues:
 
 
 def _parse(name: str, values: flags.FlagValues, arguments: list[str]) -> list[str]:
-    words = ["--help" if word in _HELP else word for word in arguments[1:]]
+    words = ["--help" if word in _HELP else _underscored(word) for word in arguments[1:]]
     try:
         return list(values([f"tfq {name}", *words])[1:])
     except flags.UnrecognizedFlagError as error:
@@ -188,6 +188,12 @@ def _parse(name: str, values: flags.FlagValues, arguments: list[str]) -> list[st
     except flags.Error as error:
         said = str(error).removeprefix("ERROR:: ")
         raise BadInput(f"{said}; see 'tfq {name} --help'") from error
+
+
+def _underscored(word: str) -> str:
+    """A flag spelled with dashes (--target-drop) in absl's spelling; its value and other words as they are."""
+    name, equals, value = word.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
 @contextlib.contextmanager

@@ -21,6 +21,13 @@ USAGE = (
 
 
 def define(values: flags.FlagValues) -> None:
+    flags.DEFINE_float(
+        "target_drop",
+        None,
+        "Points of accuracy that the pass accuracy_aware may lose, instead of what the recipe says.",
+        lower_bound=0.0,
+        flag_values=values,
+    )
     for name, text in (
         ("recipe", "Name of a built-in recipe (see 'tfq recipes'), or a .yaml or .json file."),
         ("train", "Labelled data to train on."),
@@ -44,7 +51,14 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
 
     with terminal.progress() as progress:
         result = tfq.quantize(
-            model, chosen, values.calibration, values.data, values.train, seed=values.seed, progress=progress
+            model,
+            chosen,
+            values.calibration,
+            values.data,
+            values.train,
+            seed=values.seed,
+            progress=progress,
+            target_drop=values.target_drop,
         )
         result.save(output)
         if values.report:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tfq_pipeline.data import Batch, Data
+from tfq_pipeline.data import Batch, Data, Order
 from tfq_pipeline.datasets import fashion_mnist
 from tfq_pipeline.errors import BadInput
 
@@ -21,14 +21,14 @@ SPLITS = ("train", "calibration", "test")
 BUILT_IN: dict[str, ModuleType] = {module.NAME: module for module in (fashion_mnist,)}
 
 
-def load(name: str, split: str, batch_size: int = 64, seed: int = 0, root: Path | None = None) -> Data:
+def load(name: str, split: str, batch_size: int = 64, order: Order | None = None, root: Path | None = None) -> Data:
     """A split of a built-in data set as batches.
 
     Args:
         name: a key of BUILT_IN.
-        split: "train" (each pass in a new order, given by the seed), "calibration" or "test" (in file order).
+        split: "train", "calibration" or "test".
         batch_size: samples a batch; the last one holds the rest.
-        seed: orders "train".
+        order: of the samples; file order if not given.
         root: folder to read from instead of the usual one.
 
     Raises:
@@ -47,16 +47,32 @@ def load(name: str, split: str, batch_size: int = 64, seed: int = 0, root: Path 
         "classes": len(module.CLASSES),
         "sha256": module.checksums(split, root),
     }
-    opener = partial(batches, (images,), labels, batch_size, np.random.default_rng(seed) if split == "train" else None)
-    return Data(name, opener, len(images), provenance)
+    return in_memory(name, (images,), labels, batch_size, order, provenance)
+
+
+def in_memory(
+    name: str,
+    inputs: tuple[np.ndarray, ...],
+    labels: np.ndarray | None,
+    batch_size: int,
+    order: Order | None,
+    provenance: dict[str, object],
+) -> Data:
+    """Arrays [n, ...] as data; `order` says which samples come when, None leaves them as they lie."""
+    if order is None:
+        return Data(name, partial(batches, inputs, labels, batch_size), len(inputs[0]), provenance)
+
+    def shuffled(epoch: int) -> Iterator[Batch]:
+        return batches(inputs, labels, batch_size, order(len(inputs[0]), epoch))
+
+    return Data(name, partial(shuffled, 0), len(inputs[0]), provenance, shuffled)
 
 
 def batches(
-    inputs: tuple[np.ndarray, ...], labels: np.ndarray | None, batch_size: int, rng: np.random.Generator | None = None
+    inputs: tuple[np.ndarray, ...], labels: np.ndarray | None, batch_size: int, numbers: np.ndarray | None = None
 ) -> Iterator[Batch]:
-    """Cuts arrays [n, ...] into batches; a generator reorders them anew on each pass."""
+    """Cuts arrays [n, ...] into batches, in the order of `numbers` where given."""
     total = len(inputs[0])
-    order = None if rng is None else rng.permutation(total)
     for start in range(0, total, batch_size):
-        part = slice(start, start + batch_size) if order is None else order[start : start + batch_size]
+        part = slice(start, start + batch_size) if numbers is None else numbers[start : start + batch_size]
         yield Batch(tuple(x[part] for x in inputs), None if labels is None else labels[part])

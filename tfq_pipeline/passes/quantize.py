@@ -162,6 +162,20 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
     )
 
 
+def widened(graph: Graph, plan: Plan, bits: int) -> dict[str, TensorPlan]:
+    """By layer that has fewer, what its weights are planned as with so many bits and one scale a channel."""
+    tensors = graph.tensors()
+    found = {}
+    for op in graph.linear_ops():
+        planned = plan.weights[op.name]
+        if planned.is_float or planned.bits >= bits:
+            continue
+        source = None if op.name in plan.floats else plan.activations.get(scale_source(tensors, op.input))
+        asked = Request(bits, symmetric=True, granularity="channel", decoded=planned.decoded)
+        found[op.name] = weight_plan(op, asked, None if source is None else source.affine)
+    return found
+
+
 def half_precision(scale: np.ndarray) -> np.ndarray:
     """Scales as every runtime uses those of groups: stored in float16, of which XNNPACK keeps a mantissa of 7 bits.
 

@@ -6,6 +6,7 @@ will see.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ def qat(
     Args:
         graph: folded; not changed.
         plan: bits and granularity to train for, and ranges to start from.
-        data: labelled; not shuffled here.
+        data: labelled; each epoch has an order of its own where the data can be read in any.
         options: see `Training`.
         progress: told the steps done and the total after each step.
 
@@ -85,8 +86,13 @@ def qat(
     tf_keras.utils.set_random_seed(options.seed)
     frozen = frozenset(t.name for t in graph.tensors() if t.fixed is not None)
     model = annotate(graph.before_fixed_outputs(), plan, Ranges(options.momentum, frozen))
-    used = data if options.samples is None else data.take(options.samples)
-    used = used.rebatched(options.batch_size)
+
+    def epoch(number: int) -> Data:
+        ordered = data.epoch(number)
+        used = ordered if options.samples is None else ordered.take(options.samples)
+        return used.rebatched(options.batch_size)
+
+    used = epoch(0)
     first = next(iter(used), None)
     if first is None or first.labels is None:
         found = "no samples" if first is None else "no labels"
@@ -117,9 +123,11 @@ def qat(
     )
     refused: list[TfqError] = []
 
+    epochs = itertools.count()
+
     def batches() -> Any:
         try:
-            for batch in used:
+            for batch in epoch(next(epochs)):
                 assert batch.labels is not None
                 if classes:
                     check_classes(batch.labels, outputs, data.name, None)

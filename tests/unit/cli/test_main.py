@@ -42,6 +42,8 @@ MISUSES = {
     "quantize README --recipe=static_wi4_ai8 --output=o --data=no.npz": "no.npz: no such file; give an .npz with",
     "quantize README --recipe=static_wi4_ai8 --output=o --data=no": "no: no such file, folder or data set; give",
     "quantize README --recipe=static_wi4_ai8 --output=o --data=README": "README: is neither .npz nor a folder; give",
+    "quantize README --target-drop=x": "flag --target_drop=x: could not convert string to float: 'x'; see",
+    "quantize README --target-drop=-1": "flag --target_drop=-1: -1.0 is not a non-negative number; see",
     "benchmark": "tfq benchmark takes at least one .tflite file, found none; see 'tfq benchmark --help'",
     "benchmark none.tflite": "none.tflite: no such file; give a .tflite model",
     "benchmark README --num_run=3": "--num_run: unknown flag of benchmark; did you mean --num_runs?",

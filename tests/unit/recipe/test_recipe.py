@@ -43,7 +43,7 @@ def test_later_rules_win() -> None:
     assert isinstance(config, recipe.Quantize)
 
     def bits(name: str, kind: str) -> int | None:
-        weights, _ = recipe.spec_for(config, name, kind, None)
+        weights, _ = recipe.spec_for(config, recipe.Layer(name, kind))
         return None if weights is None else weights.bits
 
     assert [bits("a", "Conv2D"), bits("a", "DepthwiseConv2D"), bits("logits", "DepthwiseConv2D")] == [4, 8, None]
