@@ -51,6 +51,14 @@ static inline RoundingForm FormOf(Rounding rounding, int32_t channels, int32_t c
   return TiesAwayBegin(rounding, channels) < channel_end ? RoundingForm::kAway : RoundingForm::kUpward;
 }
 
+// How a vector stage goes about some channels. Where the shift to the right of the second rounding lies in 2..24, which
+// is where layers have it, the upper halves of the products are enough.
+enum class StageForm {
+  kShort,    // every shift within 2..24, no ties away from zero
+  kGeneral,  // any shift, no ties away from zero
+  kAway,     // any shift, some ties away from zero
+};
+
 static inline int8_t ApplyOutputStage(int32_t sum, int32_t multiplier, int32_t shift, bool ties_away,
                                       const OutputStage& stage) {
   const int32_t scaled = stage.rounding == Rounding::kSingle

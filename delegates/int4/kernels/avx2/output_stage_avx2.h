@@ -3,6 +3,9 @@
 // Each rounding becomes one 64-bit addition and one shift. That holds for the double rounding with ties upward too,
 // since floor((floor((p + 2^30) / 2^31) + 2^(r-1)) / 2^r) = floor((p + 2^30 + 2^(r+30)) / 2^(r+31)). Ties away from
 // zero take one unit of the first rounding's result, 2^31 here, off the numbers that it made negative.
+//
+// In the short form the shift goes past 32 bits: the upper halves of the products are shifted alone, all eight at once,
+// and the zero point, moved up by the same shift, is part of what is added before.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_
 #define TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_
 
@@ -84,7 +87,60 @@ static inline __m256i ApplyOutputStageAvx2(__m256i sum, const ScaleAvx2& scale, 
   return _mm256_add_epi32(_mm256_min_epi32(_mm256_max_epi32(value, min), max), _mm256_set1_epi32(stage.zero_point));
 }
 
-// int8 of two vectors of clamped outputs, in order.
+// Whether the short form serves these eight channels; those that scale to zero take any shift.
+static inline bool ShiftsAreShortAvx2(const int32_t* multiplier, const int32_t* shift) {
+  const __m256i shifts = _mm256_load_si256(reinterpret_cast<const __m256i*>(shift));
+  const __m256i multipliers = _mm256_load_si256(reinterpret_cast<const __m256i*>(multiplier));
+  const __m256i beyond = _mm256_or_si256(_mm256_cmpgt_epi32(shifts, _mm256_set1_epi32(-2)),
+                                         _mm256_cmpgt_epi32(_mm256_set1_epi32(-24), shifts));
+  return _mm256_testz_si256(beyond, multipliers) != 0;
+}
+
+static inline StageForm StageFormAvx2(const int32_t* multiplier, const int32_t* shift, int32_t vectors,
+                                      int32_t channels, int32_t channel_end, const OutputStage& stage) {
+  if (FormOf(stage.rounding, channels, channel_end) == RoundingForm::kAway) return StageForm::kAway;
+  for (int32_t v = 0; v < vectors; ++v) {
+    if (!ShiftsAreShortAvx2(multiplier + 8 * v, shift + 8 * v)) return StageForm::kGeneral;
+  }
+  return StageForm::kShort;
+}
+
+static inline ScaleAvx2 MakeShortScaleAvx2(const int32_t* multiplier, const int32_t* shift, const OutputStage& stage) {
+  const __m256i one = _mm256_set1_epi32(1);
+  const __m256i two = _mm256_set1_epi32(2);
+  ScaleAvx2 scale;
+  scale.multiplier = _mm256_load_si256(reinterpret_cast<const __m256i*>(multiplier));
+  scale.multiplier_odd = _mm256_srli_epi64(scale.multiplier, 32);
+  const __m256i second =
+      _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_load_si256(reinterpret_cast<const __m256i*>(shift)));
+  const __m256i r = _mm256_max_epi32(_mm256_min_epi32(second, _mm256_set1_epi32(24)), two);
+  scale.right = _mm256_sub_epi32(r, one);
+  const __m256i half = _mm256_sllv_epi32(one, _mm256_sub_epi32(r, two));
+  const __m256i upper = _mm256_add_epi32(half, _mm256_sllv_epi32(_mm256_set1_epi32(stage.zero_point), scale.right));
+  const __m256i lower = _mm256_set1_epi64x(stage.rounding == Rounding::kSingle ? 0 : 1 << 30);
+  scale.rounding = _mm256_or_si256(_mm256_slli_epi64(upper, 32), lower);
+  scale.rounding_odd = _mm256_blend_epi32(lower, upper, 0xaa);
+  return scale;
+}
+
+template <StageForm form>
+static inline ScaleAvx2 MakeScaleOfForm(const int32_t* multiplier, const int32_t* shift, int32_t channel,
+                                        int32_t ties_away_begin, const OutputStage& stage) {
+  if (form == StageForm::kShort) return MakeShortScaleAvx2(multiplier, shift, stage);
+  return MakeScaleAvx2(multiplier, shift, channel, ties_away_begin, stage);
+}
+
+// Eight outputs, 32 bits wide, in the short form not clamped.
+template <StageForm form>
+static inline __m256i ApplyStageOfForm(__m256i sum, const ScaleAvx2& scale, const OutputStage& stage) {
+  if (form != StageForm::kShort) return ApplyOutputStageAvx2<form == StageForm::kAway>(sum, scale, stage);
+  const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(sum, scale.multiplier), scale.rounding);
+  const __m256i odd =
+      _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(sum, 32), scale.multiplier_odd), scale.rounding_odd);
+  return _mm256_srav_epi32(_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa), scale.right);
+}
+
+// int8 of two vectors of outputs, in order.
 static inline __m128i NarrowAvx2(__m256i low, __m256i high) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
   return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));

@@ -14,12 +14,6 @@
 
 namespace tfq::int4 {
 
-enum class StageForm {
-  kShort,    // every shift within 2..24, no ties away from zero
-  kGeneral,  // any shift, no ties away from zero
-  kAway,     // any shift, some ties away from zero
-};
-
 // What the stage takes of sixteen channels; "odd" belongs to the odd lanes, moved to the even ones.
 struct ScaleAvx512 {
   __m512i multiplier, multiplier_odd;
