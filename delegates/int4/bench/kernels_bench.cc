@@ -388,7 +388,6 @@ int main(int argc, char** argv) {
   Tell(bounds);
   Register(bounds, GemmKernels(), kGemmSettings);
   Register(bounds, DynamicGemmKernels(), kGemmSettings);
-  Register(bounds, FloatGemmKernels(), kGemmSettings);
   Register(bounds, DepthwiseKernels(), kDepthwiseSettings);
   Register(bounds, QuantizeKernels(), kRowsSettings);
   Register(bounds, AddKernels(), kRowsSettings);
