@@ -45,8 +45,10 @@ constexpr TakenWeights kTakenWeights[] = {
     {Arithmetic::kStatic, OpKind::kDepthwise, Type::kInt8, false},
     {Arithmetic::kStatic, OpKind::kDense, Type::kInt4, false},
     {Arithmetic::kStatic, OpKind::kDense, Type::kInt8, false},
+    {Arithmetic::kDynamic, OpKind::kConv, Type::kInt4, false},
     {Arithmetic::kDynamic, OpKind::kDense, Type::kInt4, true},
     {Arithmetic::kWeightOnly, OpKind::kDense, Type::kInt4, true},
+    {Arithmetic::kWeightOnly, OpKind::kDense, Type::kInt8, false},
 };
 
 const TakenWeights* FindTakenWeights(const NodeView& view) {
@@ -124,6 +126,9 @@ std::string CheckChannels(const NodeView& view) {
       const int32_t depth = Dim(*view.weights(), 3);
       if (in < depth || in % depth != 0) {
         return "input has " + Number(in) + " channels, weights " + Number(depth) + ": not whole groups";
+      }
+      if (in != depth && view.arithmetic() != Arithmetic::kStatic) {
+        return Number(in / depth) + " groups, taken with INT8 activations alone";
       }
       if (out % (in / depth) != 0) {
         return Number(out) + " output channels do not divide into " + Number(in / depth) + " groups";

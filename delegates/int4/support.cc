@@ -133,7 +133,8 @@ std::string WhyDeclined(abi::Context& context, const abi::Node& node, const abi:
   }
   if (op->read_params != nullptr) op->read_params(node.builtin_data, view);
   if (IsLinear(view->kind)) FindWeights(context, node, view);
-  return op->check(*view);
+  const std::string reason = op->check(*view);
+  return reason.empty() && IsLinear(view->kind) ? WhySlow(*view, options) : reason;
 }
 
 }  // namespace tfq::int4

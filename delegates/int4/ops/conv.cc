@@ -1,5 +1,6 @@
 // Convolutions, without a copy of the input in the form of a matrix: the kernel is given a pointer to the input row of
 // each tap.
+#include <algorithm>
 #include <cstring>
 
 #include "delegates/int4/ops/gemm.h"
@@ -15,104 +16,190 @@ constexpr int32_t kMinChannelsPerTap = 16;
 
 bool BetterGathered(int32_t taps, int32_t channels) { return taps > 1 && channels < kMinChannelsPerTap; }
 
-class Conv : public Op {
+// What convolutions of every arithmetic share: int8 rows of a window that slides over an image.
+template <typename Kernel>
+class ConvBase : public Op {
  public:
-  Conv(const NodeView& view, const Options& options, std::vector<PackedGemm> groups, bool gather)
+  ConvBase(const NodeView& view, std::vector<PackedMatrix<Kernel>> groups, bool gather)
       : groups_(std::move(groups)),
-        match_(options.match),
         params_(view.window),
         kernel_height_(view.weights()->dims->data[1]),
         kernel_width_(view.weights()->dims->data[2]),
         depth_(view.weights()->dims->data[3]),
-        gather_(gather),
-        padding_(static_cast<size_t>(depth_), static_cast<int8_t>(view.input()->params.zero_point)) {}
+        gather_(gather) {}
 
   std::string Resize(const Shapes& inputs, Shapes* outputs) override {
     const Dims& input = inputs[0];
-    const int64_t channels = int64_t{depth_} * static_cast<int64_t>(groups_.size());
-    if (input.size() != 4 || input[3] != channels) {
+    if (input.size() != 4 || input[3] != in_channels()) {
       return "input has " + std::to_string(input.empty() ? 0 : input.back()) + " channels, " +
-             std::to_string(channels) + " expected";
+             std::to_string(in_channels()) + " expected";
     }
-    std::string problem = window_.Plan(params_, input, kernel_height_, kernel_width_);
+    const std::string problem = Plan(input);
     if (!problem.empty()) return problem;
     *outputs = {{input[0], window_.out_height(), window_.out_width(), out_channels()}};
-    if (groups_.size() == 1) {
-      groups_.front().stage.rounding =
-          RoundingOfProduct(match_, OpKind::kConv, groups_.front().kernel->weights.bits, window_.pixels(),
-                            out_channels(), static_cast<int64_t>(PatchBytes()));
-    }
     return "";
   }
 
   size_t scratch_bytes() const override {
-    const PackedGemm& gemm = groups_.front();
+    const PackedMatrix<Kernel>& gemm = groups_.front();
     return GemmScratchBytes(gemm) +
            (gather_ ? static_cast<size_t>(gemm.kernel->mr) * static_cast<size_t>(gemm.shape.channels) : 0);
   }
 
-  void Run(const Operands& operands, const Workspace& workspace) override {
-    const ptrdiff_t in_channels = ptrdiff_t{depth_} * static_cast<ptrdiff_t>(groups_.size());
+ protected:
+  // Plans the window and what depends on it for an input of these dimensions. Returns what is wrong, or nothing.
+  virtual std::string Plan(const Dims& input) = 0;
+
+  std::string PlanWindow(const Dims& input) { return window_.Plan(params_, input, kernel_height_, kernel_width_); }
+  ptrdiff_t in_channels() const { return ptrdiff_t{depth_} * static_cast<ptrdiff_t>(groups_.size()); }
+  int32_t out_channels() const { return groups_.front().shape.n * static_cast<int32_t>(groups_.size()); }
+  size_t PatchBytes() const { return static_cast<size_t>(kernel_height_) * kernel_width_ * depth_; }
+
+  // Of the whole planned window; `padding` is a row of what lies outside the image.
+  template <typename StageAt>
+  void Convolve(const int8_t* input, const int8_t* padding, typename Kernel::Out* output, const Workspace& workspace,
+                const StageAt& stage_at) const {
     for (size_t i = 0; i < groups_.size(); ++i) {
-      const PackedGemm& gemm = groups_[i];
-      const int8_t* in = operands.input<int8_t>() + static_cast<ptrdiff_t>(i) * depth_;
-      int8_t* out = operands.output<int8_t>() + static_cast<ptrdiff_t>(i) * gemm.shape.n;
+      const PackedMatrix<Kernel>& gemm = groups_[i];
+      const Rows rows = {*this, gemm, input + static_cast<ptrdiff_t>(i) * depth_, padding};
+      typename Kernel::Out* out = output + static_cast<ptrdiff_t>(i) * gemm.shape.n;
+      const auto run = [&](const auto& fill) {
+        RunGemm(gemm, window_.pixels(), out, out_channels(), workspace, fill, stage_at);
+      };
       if (window_.is_identity()) {
-        RunPlainGemm(gemm, in, in_channels, window_.pixels(), out, out_channels(), workspace);
+        run([&](int64_t first, int32_t count, const int8_t** to, uint8_t*) { rows.Plain(first, count, to); });
       } else if (gather_) {
-        RunGathered(gemm, in, out, workspace);
+        run([&](int64_t first, int32_t count, const int8_t** to, uint8_t* scratch) {
+          rows.Gathered(first, count, to, reinterpret_cast<int8_t*>(scratch));
+        });
       } else {
-        RunIndirect(gemm, in, out, workspace);
+        run([&](int64_t first, int32_t count, const int8_t** to, uint8_t*) { rows.Indirect(first, count, to); });
       }
     }
   }
 
+  std::vector<PackedMatrix<Kernel>> groups_;
+  Window window_;
+
  private:
-  int32_t out_channels() const { return groups_.front().shape.n * static_cast<int32_t>(groups_.size()); }
-  size_t PatchBytes() const { return static_cast<size_t>(kernel_height_) * kernel_width_ * depth_; }
+  // The rows of a tile of output pixels; those past `count` repeat a valid one.
+  struct Rows {
+    const ConvBase& conv;
+    const PackedMatrix<Kernel>& gemm;
+    const int8_t* input;
+    const int8_t* padding;
 
-  void RunIndirect(const PackedGemm& gemm, const int8_t* input, int8_t* output, const Workspace& workspace) const {
-    const int32_t mr = gemm.kernel->mr;
-    RunGemm(gemm, window_.pixels(), output, out_channels(), workspace,
-            [&](int64_t first, int32_t count, const int8_t** rows, uint8_t*) {
-              Window::Pixel pixel = window_.At(first);
-              for (int32_t i = 0; i < count; ++i) {
-                window_.TapRows(input, pixel, padding_.data(), mr, rows + i);
-                window_.Advance(&pixel);
-              }
-              for (int32_t i = count; i < mr; ++i) {
-                for (int32_t tap = 0; tap < gemm.shape.taps; ++tap) rows[tap * mr + i] = rows[tap * mr];
-              }
-            });
-  }
+    void Plain(int64_t first, int32_t count, const int8_t** rows) const {
+      for (int32_t i = 0; i < gemm.kernel->mr; ++i) {
+        rows[i] = input + (first + std::min(i, count - 1)) * conv.in_channels();
+      }
+    }
 
-  void RunGathered(const PackedGemm& gemm, const int8_t* input, int8_t* output, const Workspace& workspace) const {
-    const int32_t mr = gemm.kernel->mr;
-    const size_t patch_bytes = PatchBytes();
-    const size_t patch_stride = static_cast<size_t>(gemm.shape.channels);  // zeros behind the patch
-    RunGemm(gemm, window_.pixels(), output, out_channels(), workspace,
-            [&](int64_t first, int32_t count, const int8_t** rows, uint8_t* scratch) {
-              int8_t* patch = reinterpret_cast<int8_t*>(scratch);
-              Window::Pixel pixel = window_.At(first);
-              for (int32_t i = 0; i < count; ++i, patch += patch_stride) {
-                window_.GatherPatch(input, pixel, padding_.data(), depth_, patch);
-                std::memset(patch + patch_bytes, 0, patch_stride - patch_bytes);
-                window_.Advance(&pixel);
-                rows[i] = patch;
-              }
-              for (int32_t i = count; i < mr; ++i) rows[i] = rows[0];
-            });
-  }
+    void Indirect(int64_t first, int32_t count, const int8_t** rows) const {
+      const int32_t mr = gemm.kernel->mr;
+      Window::Pixel pixel = conv.window_.At(first);
+      for (int32_t i = 0; i < count; ++i) {
+        conv.window_.TapRows(input, pixel, padding, mr, rows + i);
+        conv.window_.Advance(&pixel);
+      }
+      for (int32_t i = count; i < mr; ++i) {
+        for (int32_t tap = 0; tap < gemm.shape.taps; ++tap) rows[tap * mr + i] = rows[tap * mr];
+      }
+    }
 
-  std::vector<PackedGemm> groups_;
-  Match match_;
+    void Gathered(int64_t first, int32_t count, const int8_t** rows, int8_t* patch) const {
+      const size_t patch_bytes = conv.PatchBytes();
+      const size_t patch_stride = static_cast<size_t>(gemm.shape.channels);  // zeros behind the patch
+      Window::Pixel pixel = conv.window_.At(first);
+      for (int32_t i = 0; i < count; ++i, patch += patch_stride) {
+        conv.window_.GatherPatch(input, pixel, padding, conv.depth_, patch);
+        std::memset(patch + patch_bytes, 0, patch_stride - patch_bytes);
+        conv.window_.Advance(&pixel);
+        rows[i] = patch;
+      }
+      for (int32_t i = count; i < gemm.kernel->mr; ++i) rows[i] = rows[0];
+    }
+  };
+
   WindowParams params_;
   int32_t kernel_height_;
   int32_t kernel_width_;
   int32_t depth_;  // input channels of a group
   bool gather_;
+};
+
+class StaticConv : public ConvBase<GemmKernel> {
+ public:
+  StaticConv(const NodeView& view, Match match, std::vector<PackedGemm> groups, bool gather)
+      : ConvBase(view, std::move(groups), gather),
+        match_(match),
+        padding_(static_cast<size_t>(in_channels()), static_cast<int8_t>(view.input()->params.zero_point)) {}
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    Convolve(operands.input<int8_t>(), padding_.data(), operands.output<int8_t>(), workspace,
+             [&](int64_t) { return groups_.front().stage; });
+  }
+
+ private:
+  std::string Plan(const Dims& input) override {
+    const std::string problem = PlanWindow(input);
+    if (problem.empty() && groups_.size() == 1) {
+      groups_.front().stage.rounding =
+          RoundingOfProduct(match_, OpKind::kConv, groups_.front().kernel->weights.bits, window_.pixels(),
+                            out_channels(), static_cast<int64_t>(PatchBytes()));
+    }
+    return problem;
+  }
+
+  Match match_;
   std::vector<int8_t> padding_;  // a row of the input's zero point
-  Window window_;
+};
+
+// Each image of the batch is made int8 over its own range, with a zero point of its own.
+class DynamicConv : public ConvBase<DynamicGemmKernel> {
+ public:
+  DynamicConv(const NodeView& view, PackedMatrix<DynamicGemmKernel> gemm, bool gather, const QuantizeKernel* quantize)
+      : ConvBase(view, OneGroup(std::move(gemm)), gather),
+        quantize_(quantize),
+        padding_(static_cast<size_t>(in_channels())),
+        rows_(static_cast<size_t>(groups_.front().kernel->mr)) {}
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    int8_t* image = reinterpret_cast<int8_t*>(image_.data());
+    DynamicStage stage = groups_.front().stage;
+    stage.rows = rows_.data();
+    const float* input = operands.input<float>();
+    float* output = operands.output<float>();
+    for (int32_t i = 0; i < batch_; ++i, input += image_values_, output += window_.pixels() * out_channels()) {
+      quantize_->run(input, image_values_, 0, image, nullptr, rows_.data());
+      std::fill(rows_.begin(), rows_.end(), rows_.front());
+      std::fill(padding_.begin(), padding_.end(), static_cast<int8_t>(rows_.front().zero_point));
+      Convolve(image, padding_.data(), output, workspace, [&](int64_t) { return stage; });
+    }
+  }
+
+ private:
+  static std::vector<PackedMatrix<DynamicGemmKernel>> OneGroup(PackedMatrix<DynamicGemmKernel> gemm) {
+    std::vector<PackedMatrix<DynamicGemmKernel>> groups;
+    groups.push_back(std::move(gemm));
+    return groups;
+  }
+
+  std::string Plan(const Dims& input) override {
+    const int64_t values = int64_t{input[1]} * input[2] * input[3];
+    if (values > INT32_MAX) return "an image of more than 2^31 values";
+    batch_ = input[0];
+    image_values_ = static_cast<int32_t>(values);
+    if (!image_.Allocate(static_cast<size_t>(values))) return "no memory for the quantized image";
+    return PlanWindow({1, input[1], input[2], input[3]});
+  }
+
+  const QuantizeKernel* quantize_;
+  std::vector<int8_t> padding_;
+  std::vector<RowQuantization> rows_;  // of a tile: all the same
+  int32_t batch_ = 0;
+  int32_t image_values_ = 0;
+  AlignedBuffer image_;
 };
 
 }  // namespace
@@ -124,31 +211,45 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const int32_t group_count = view.input()->dims->data[3] / depth;
   const int32_t group_channels = view.out_channels() / group_count;
   const bool gather = BetterGathered(taps, depth);
-  const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv(options.match, view.weight_bits()));
-  const ChannelScales scales = MakeChannelScales(view);
   const WeightValues values = ValuesOf(view);
-  const GemmKernel* kernel = ChooseGemm(options.cpu, FormatOf(view));
+  const bool dynamic = view.arithmetic() == Arithmetic::kDynamic;
+  const WeightFormat format = FormatOf(view);
+  const int32_t kr = dynamic ? ChooseDynamicGemm(options.cpu, format)->kr : ChooseGemm(options.cpu, format)->kr;
   // A patch is padded to whole groups: kernels take their time over the ragged end of a row.
   const int32_t patch = taps * depth;
-  const int32_t padded = (patch + kernel->kr - 1) / kernel->kr * kernel->kr;
+  const int32_t padded = (patch + kr - 1) / kr * kr;
   const GemmShape shape = {group_channels, gather ? 1 : taps, gather ? padded : depth};
   const bool copy = group_count > 1 || (gather && padded != patch);
+  std::vector<uint8_t> rows;
+  const auto values_of = [&](int32_t group) {
+    if (!copy) return values;
+    const size_t channels = static_cast<size_t>(group_channels);
+    rows = CopyRows(values, static_cast<size_t>(group) * channels * static_cast<size_t>(patch), channels,
+                    static_cast<size_t>(patch), static_cast<size_t>(gather ? padded : patch));
+    return WeightValues{rows.data(), values.bits};
+  };
 
+  if (dynamic) {
+    PackedMatrix<DynamicGemmKernel> gemm;
+    std::vector<float> scales;
+    ScaledWeights weights = FloatScaledWeights(view, &scales);
+    weights.values = values_of(0);
+    const FloatStage range = MakeFloatStage(view);
+    if (!gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape, {range.min, range.max, nullptr, nullptr}, weights)) {
+      return nullptr;
+    }
+    return std::make_unique<DynamicConv>(view, std::move(gemm), gather, ChooseQuantize(options.cpu, 1));
+  }
+  const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv(options.match, view.weight_bits()));
+  const ChannelScales scales = MakeChannelScales(view);
   std::vector<PackedGemm> groups(static_cast<size_t>(group_count));
   for (int32_t i = 0; i < group_count; ++i) {
-    const size_t channels = static_cast<size_t>(group_channels);
-    std::vector<uint8_t> rows;
-    if (copy) {
-      rows = CopyRows(values, static_cast<size_t>(i) * channels * static_cast<size_t>(patch), channels,
-                      static_cast<size_t>(patch), static_cast<size_t>(gather ? padded : patch));
-    }
-    const WeightValues of_group = copy ? WeightValues{rows.data(), values.bits} : values;
-    if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage,
-                                             StaticWeights(view, scales, of_group, i * group_channels))) {
+    if (!groups[static_cast<size_t>(i)].Pack(ChooseGemm(options.cpu, format), shape, stage,
+                                             StaticWeights(view, scales, values_of(i), i * group_channels))) {
       return nullptr;
     }
   }
-  return std::make_unique<Conv>(view, options, std::move(groups), gather);
+  return std::make_unique<StaticConv>(view, options.match, std::move(groups), gather);
 }
 
 }  // namespace tfq::int4

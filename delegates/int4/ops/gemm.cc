@@ -1,5 +1,7 @@
 #include "delegates/int4/ops/gemm.h"
 
+#include "delegates/int4/abi/names.h"
+
 namespace tfq::int4 {
 
 // It goes: the layers that read it unpack the weights as they need them.
@@ -15,6 +17,13 @@ const char* GemmName(const NodeView& view, const Options& options) {
       return ChooseDynamicGemm(options.cpu, format)->name;
   }
   return "";
+}
+
+std::string WhySlow(const NodeView& view, const Options& options) {
+  if (view.arithmetic() == Arithmetic::kStatic || options.cpu == CpuTier::kReference) return "";
+  if (ChooseDynamicGemm(options.cpu, FormatOf(view))->tier != CpuTier::kReference) return "";
+  return "no fast kernel for " + abi::TypeName(view.input()->type) + " activations and " +
+         abi::TypeName(view.weights()->type) + " weights on this CPU";
 }
 
 GemmSplit SplitGemm(int64_t row_tiles, int32_t column_tiles, int64_t operations, int32_t threads) {

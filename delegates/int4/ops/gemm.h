@@ -40,7 +40,7 @@ size_t GemmScratchBytes(const PackedMatrix<Kernel>& gemm) {
   return GemmRowsBytes(gemm) + (none ? 0 : RoundUp(gemm.kernel->scratch_bytes(gemm.shape), kPackedAlignment));
 }
 
-// The stage of a tile that begins with row `row`.
+// The stage of a tile that begins with row `row` of a matrix whose every row has its own.
 template <typename Stage>
 const Stage& StageOf(const Stage& stage, const GemmShape&, int64_t) {
   return stage;
@@ -52,10 +52,11 @@ inline DynamicStage StageOf(DynamicStage stage, const GemmShape& shape, int64_t 
 }
 
 // Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those
-// past `count` repeating a valid row; `scratch` is the thread's memory after GemmScratchBytes().
-template <typename Kernel, typename Fill>
+// past `count` repeating a valid row; `scratch` is the thread's memory after GemmScratchBytes(). stage_at(first) is the
+// stage of that tile.
+template <typename Kernel, typename Fill, typename StageAt>
 void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* output, ptrdiff_t output_stride,
-             const Workspace& workspace, const Fill& fill) {
+             const Workspace& workspace, const Fill& fill, const StageAt& stage_at) {
   const int32_t mr = gemm.kernel->mr;
   const int32_t nr = gemm.kernel->nr;
   const int32_t n = gemm.shape.n;
@@ -82,7 +83,7 @@ void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* 
       fill(row, count, rows, scratch + GemmScratchBytes(gemm));
       gemm.kernel->run(gemm.shape,
                        {count, n_begin, n_end, rows, gemm.memory.data(), output + row * output_stride + n_begin,
-                        output_stride, StageOf(gemm.stage, gemm.shape, row), scratch + GemmRowsBytes(gemm)});
+                        output_stride, stage_at(row), scratch + GemmRowsBytes(gemm)});
     }
   });
 }
@@ -92,10 +93,12 @@ template <typename Kernel>
 void RunPlainGemm(const PackedMatrix<Kernel>& gemm, const typename Kernel::In* input, ptrdiff_t input_stride, int64_t m,
                   typename Kernel::Out* output, ptrdiff_t output_stride, const Workspace& workspace) {
   const int32_t mr = gemm.kernel->mr;
-  RunGemm(gemm, m, output, output_stride, workspace,
-          [&](int64_t first, int32_t count, const typename Kernel::In** rows, uint8_t*) {
-            for (int32_t i = 0; i < mr; ++i) rows[i] = input + (first + std::min(i, count - 1)) * input_stride;
-          });
+  RunGemm(
+      gemm, m, output, output_stride, workspace,
+      [&](int64_t first, int32_t count, const typename Kernel::In** rows, uint8_t*) {
+        for (int32_t i = 0; i < mr; ++i) rows[i] = input + (first + std::min(i, count - 1)) * input_stride;
+      },
+      [&](int64_t row) { return StageOf(gemm.stage, gemm.shape, row); });
 }
 
 }  // namespace tfq::int4

@@ -78,6 +78,10 @@ std::unique_ptr<Op> MakeLogistic(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeQuantize(const NodeView& view, const Options& options);
 
 const char* DequantizeName(const NodeView& view, const Options& options);
+// Why no kernel of this CPU is worth taking a linear node for, or nothing: the reference is far slower than the
+// runtime.
+std::string WhySlow(const NodeView& view, const Options& options);
+
 const char* GemmName(const NodeView& view, const Options& options);
 const char* DepthwiseName(const NodeView& view, const Options& options);
 const char* AddName(const NodeView& view, const Options& options);

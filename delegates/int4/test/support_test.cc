@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "delegates/int4/kernels/registry.h"
 #include "delegates/int4/test/layers.h"
 
 namespace tfq::int4 {
@@ -41,7 +42,12 @@ TEST(Support, DeclinesWithTheReason) {
       {"output 'output' is INT8, not FLOAT32 like the input",
        [](FakeGraph* g) { g->tensor(0).type = abi::Type::kFloat32; }},
       {"it has FLOAT32 activations, not INT8",
-       [](FakeGraph* g) { g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32; }},
+       [](FakeGraph* g) { g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32; }, OpKind::kDepthwise},
+      {"2 groups, taken with INT8 activations alone",
+       [](FakeGraph* g) {
+         g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32;
+         g->tensor(0).dims->data[3] = 8;
+       }},
       {"weights 'weights' are INT8, not INT4, for FLOAT32 activations",
        [](FakeGraph* g) {
          g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32;
@@ -186,6 +192,19 @@ TEST(Support, TakesBlocksAndSaysWhichItDoesNot) {
     BlockGraph graph;
     c.change(&graph);
     EXPECT_EQ(Reason(graph.graph()), c.reason);
+  }
+}
+
+TEST(Support, DeclinesWhatOnlyTheReferenceComputes) {
+  for (const CpuTier cap : {CpuTier::kReference, BestCpuTier()}) {
+    BlockGraph graph;
+    Options options;
+    options.cpu = cap;
+    NodeView view;
+    const std::string reason =
+        WhyDeclined(*graph.graph()->context(), graph.graph()->node(0), graph.graph()->registration(0), options, &view);
+    const bool slow = cap != CpuTier::kReference && ChooseDynamicGemm(cap, kQs4b)->tier == CpuTier::kReference;
+    EXPECT_EQ(reason, slow ? "no fast kernel for FLOAT32 activations and INT4 weights on this CPU" : "");
   }
 }
 

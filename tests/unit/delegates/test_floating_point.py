@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from tests.unit.delegates.model_builder import BlockQuantization, ModelBuilder, Quantization
+from tests.unit.delegates.model_builder import BlockQuantization, ModelBuilder, Quantization, output_size
 from tfq_pipeline import delegate, native
 
 TIERS = ["reference", "avx2", "auto"] if native.host_platform().endswith("x86_64") else ["reference", "auto"]
@@ -21,7 +21,7 @@ RANGES = {"none": (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6), "relu
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense layer with INT4 weights: the file, and the weights in float64."""
+    """A dense layer: the file, and the weights in float64."""
 
     model: bytes
     values: np.ndarray
@@ -41,12 +41,12 @@ class Dense:
         return step[..., None] * np.abs(self.weights).sum(1)
 
 
-def random_dense(seed: int, block: int = 0, weight_only: bool = False) -> Dense:
+def random_dense(seed: int, block: int = 0, weight_only: bool = False, bits: int = 4) -> Dense:
     """Inputs are quantized at run time unless `weight_only`: then a DEQUANTIZE stands between weights and layer."""
     rng = np.random.default_rng(seed)
     inputs = int(rng.integers(1, 5)) * block if block else int(rng.integers(1, 300))
     outputs, rows = int(rng.integers(1, 80)), int(rng.integers(1, 12))
-    quantized = rng.integers(-8, 8, (outputs, inputs)).astype(np.int8)
+    quantized = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (outputs, inputs)).astype(np.int8)
     quantization: Quantization | BlockQuantization
     if block:
         scales = rng.uniform(0.001, 0.1, (outputs, inputs // block)).astype(np.float16)
@@ -61,7 +61,7 @@ def random_dense(seed: int, block: int = 0, weight_only: bool = False) -> Dense:
 
     builder = ModelBuilder()
     source = builder.tensor((rows, inputs), "float32")
-    weight = builder.tensor((outputs, inputs), "int4", quantization, quantized)
+    weight = builder.tensor((outputs, inputs), f"int{bits}", quantization, quantized)
     builder.inputs, builder.outputs = [source], [builder.tensor((rows, outputs), "float32")]
     if weight_only:
         weight = dequantized(builder, weight, (outputs, inputs))
@@ -104,14 +104,17 @@ def test_dense_with_inputs_quantized_at_run_time(tier: str, block: int, tmp_path
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("block", [0, 32, 128])
-def test_dense_with_weights_alone_quantized(tier: str, block: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "block"), [(4, 0), (4, 32), (4, 128), (8, 0)])
+def test_dense_with_weights_alone_quantized(tier: str, bits: int, block: int, tmp_path: Path) -> None:
     ours_squared, theirs_squared = 0.0, 0.0
     for seed in range(15):
-        layer = random_dense(seed, block, weight_only=True)
+        layer = random_dense(seed, block, weight_only=True, bits=bits)
         report = tmp_path / "report.json"
         ours = run(layer, [delegate.load(cpu=tier, report=report, threads=1 + seed % 2)])
         told = json.loads(report.read_text())
+        if told["declined"] and told["declined"][-1]["reason"].startswith("no fast kernel"):
+            assert bits == 8
+            return
         assert told["delegated"] == told["total"] == 2, told
         exact = layer.exact()
         magnitude = np.abs(layer.values.astype(np.float64)) @ np.abs(layer.weights.T) + np.abs(layer.bias)
@@ -180,3 +183,53 @@ def test_a_dequantize_goes_where_layers_alone_read_it(
     assert [node["op"] for node in json.loads(report.read_text())["declined"]] == declined
     for ours, theirs in zip(outputs[1], outputs[0], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_convolution_with_inputs_quantized_at_run_time(tier: str, tmp_path: Path) -> None:
+    ours_squared, theirs_squared = 0.0, 0.0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        batch, height, width, channels = (int(rng.integers(1, n)) for n in (4, 12, 12, 40))
+        outputs, kernel = int(rng.integers(1, 40)), (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        stride = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+        quantized = rng.integers(-8, 8, (outputs, *kernel, channels)).astype(np.int8)
+        scale = rng.uniform(0.01, 0.1, outputs).astype(np.float32)
+        bias = rng.normal(0, 1, outputs).astype(np.float32)
+        activation = str(rng.choice(list(RANGES)))
+        builder = ModelBuilder()
+        source = builder.tensor((batch, height, width, channels), "float32")
+        weight = builder.tensor(quantized.shape, "int4", Quantization(scale), quantized)
+        extent = [output_size(n, k, s, 1, "same") for n, k, s in zip((height, width), kernel, stride, strict=True)]
+        builder.inputs, builder.outputs = [source], [builder.tensor((batch, *extent, outputs), "float32")]
+        constants = [weight, builder.tensor((outputs,), "float32", None, bias)]
+        builder.conv2d([source, *constants], builder.outputs[0], stride=stride, activation=activation)
+        values = rng.normal(rng.uniform(-2, 2, (batch, 1, 1, 1)), 2, (batch, height, width, channels))
+        values = values.astype(np.float32)
+
+        report = tmp_path / "report.json"
+        layer = Dense(builder.build(), values, np.zeros(0), bias, activation)
+        ours = run(layer, [delegate.load(cpu=tier, report=report, threads=1 + seed % 2)])
+        assert json.loads(report.read_text())["delegated"] == 1
+        weights = np.moveaxis(quantized * scale.astype(np.float64)[:, None, None, None], 0, -1)
+        exact = convolve(values.astype(np.float64), weights, stride) + bias
+        exact = np.clip(exact, *RANGES[activation])
+        spread = values.max((1, 2, 3), initial=0).astype(np.float64) - values.min((1, 2, 3), initial=0)
+        bound = spread[:, None, None, None] / 255 * np.abs(weights).sum((0, 1, 2))
+        assert np.all(np.abs(ours - exact) <= bound * 1.001 + 1e-5), f"seed {seed}"
+        ours_squared += float(np.sum(((ours - exact) / bound) ** 2))
+        theirs_squared += float(np.sum(((run(layer) - exact) / bound) ** 2))
+    assert ours_squared <= 1.01 * theirs_squared
+
+
+def convolve(images: np.ndarray, weights: np.ndarray, stride: tuple[int, int]) -> np.ndarray:
+    """SAME convolution of NHWC `images` with HWIO `weights`."""
+    kernel = weights.shape[:2]
+    extent = [-(-n // s) for n, s in zip(images.shape[1:3], stride, strict=True)]
+    total = [max(0, (e - 1) * s + k - n) for e, s, k, n in zip(extent, stride, kernel, images.shape[1:3], strict=True)]
+    padded = np.pad(images, [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)])
+    result = np.zeros((images.shape[0], *extent, weights.shape[3]))
+    for i, j in np.ndindex(*kernel):
+        rows = padded[:, i : i + (extent[0] - 1) * stride[0] + 1 : stride[0]]
+        result += rows[:, :, j : j + (extent[1] - 1) * stride[1] + 1 : stride[1]] @ weights[i, j]
+    return result
