@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _idx(path: Path, rank: int) -> np.ndarray:
     mend = f"install {PACKAGE} again"
     try:
         content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot be read as gzip ({error}); {mend}") from error
     header = np.frombuffer(content[: 4 * (rank + 1)], ">u4")
     if len(header) != rank + 1 or header[0] != 0x0800 + rank:
