@@ -48,6 +48,7 @@ constexpr const QuantizeKernel* kQuantizeKernels[] = {
 
 constexpr const AddKernel* kAddKernels[] = {
 #if defined(__x86_64__)
+    &vadd_qs8_u16_avx512_vnni,
     &vadd_qs8_u16_avx2,
 #elif defined(__aarch64__)
     &vadd_qs8_u16_neon,

@@ -41,6 +41,7 @@ extern const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni;
 extern const AddKernel vadd_qs8_u1_reference;
 extern const AddKernel vadd_qs8_u16_neon;
 extern const AddKernel vadd_qs8_u16_avx2;
+extern const AddKernel vadd_qs8_u16_avx512_vnni;
 
 extern const MulKernel vmul_qs8_u1_reference;
 extern const MulKernel vmul_qs8_u16_neon;

@@ -105,6 +105,44 @@ TEST(Rows, SumsAreTheOraclesForEveryPairAndCount) {
   }
 }
 
+// All pairs of values, with scales that layers have: any, those that make half of the sums ties, and those that leave a
+// vector form in floating point nothing to be sure of.
+TEST(Rows, SumsOfAllPairsAreTheOracles) {
+  Random random(9);
+  std::vector<int8_t> a, b;
+  for (int32_t x = -128; x <= 127; ++x) {
+    for (int32_t y = -128; y <= 127; ++y) {
+      a.push_back(static_cast<int8_t>(x));
+      b.push_back(static_cast<int8_t>(y));
+    }
+  }
+  const auto count = static_cast<int64_t>(a.size());
+  std::vector<AddParams> all;
+  for (int32_t i = 0; i < 8; ++i) {
+    const AddTerm larger = {random.Between(-128, 127), 1 << 30, 20, 0};
+    const AddTerm smaller = {random.Between(-128, 127), random.Between(1 << 30, INT32_MAX), 20, random.Between(0, 3)};
+    all.push_back({larger, smaller, random.Between(1 << 30, INT32_MAX), -random.Between(16, 19),
+                   random.Stage(Rounding::kDouble)});
+  }
+  const AddTerm half = {3, 1 << 30, 20, 0};
+  for (const int32_t shift : {-19, -18, -2, -1, 0}) {
+    all.push_back({half, half, 1 << 30, shift, random.Stage(Rounding::kDouble)});
+  }
+  for (const AddKernel* kernel : Runnable(AddKernels())) {
+    SCOPED_TRACE(kernel->name);
+    for (const AddParams& params : all) {
+      const auto out = Output(count, [&](int8_t* to) { kernel->run(params, count, a.data(), b.data(), to); });
+      std::vector<int8_t> expected;
+      for (size_t i = 0; i < a.size(); ++i) {
+        const int64_t sum = ExpectedTerm(params.a, a[i]) + ExpectedTerm(params.b, b[i]);
+        const int64_t scaled = RoundAway(RoundUpward(sum * params.multiplier, 31), -params.shift);
+        expected.push_back(Clamp(scaled + params.stage.zero_point, params.stage));
+      }
+      ASSERT_EQ(out, expected) << params.shift;
+    }
+  }
+}
+
 TEST(Rows, SumsRoundedOnceAreTheOracles) {
   Random random(2);
   for (const AddKernel* kernel : Runnable(AddKernels())) {

@@ -2,12 +2,11 @@
 #ifndef TFQ_DELEGATES_INT4_KERNELS_AVX2_BINARY_ROWS_AVX2_H_
 #define TFQ_DELEGATES_INT4_KERNELS_AVX2_BINARY_ROWS_AVX2_H_
 
-#include <immintrin.h>
-
 #include <cstdint>
 #include <cstring>
 
 #include "delegates/int4/kernels/avx2/output_stage_avx2.h"
+#include "delegates/int4/kernels/immintrin.h"
 
 namespace tfq::int4 {
 

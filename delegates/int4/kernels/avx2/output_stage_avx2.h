@@ -9,10 +9,9 @@
 #ifndef TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_
 #define TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_
 
-#include <immintrin.h>
-
 #include <cstdint>
 
+#include "delegates/int4/kernels/immintrin.h"
 #include "delegates/int4/kernels/output_stage.h"
 
 namespace tfq::int4 {

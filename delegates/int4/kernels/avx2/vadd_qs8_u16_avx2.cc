@@ -1,103 +1,58 @@
-// The sum of two int8 tensors. A term is one 64-bit product a value, or a shift where its multiplier is one half: that
-// of the input with the larger scale always is.
+// The sum of two int8 tensors: in floating point (linear_sum.h), and in integers the few sixteens in which that leaves
+// any output open.
 #include <immintrin.h>
 
-#include "delegates/int4/kernels/avx2/binary_rows_avx2.h"
-#include "delegates/int4/kernels/avx2/output_stage_avx2.h"
+#include "delegates/int4/kernels/avx2/add_avx2.h"
+#include "delegates/int4/kernels/linear_sum.h"
 #include "delegates/int4/kernels/variants.h"
 
 namespace tfq::int4 {
 namespace {
 
-constexpr int32_t kHalf = 1 << 30;
+class AddInFloat {
+ public:
+  AddInFloat(const LinearSum& sum, const OutputStage& stage)
+      : a_(_mm256_set1_ps(sum.a)),
+        b_(_mm256_set1_ps(sum.b)),
+        offset_(_mm256_set1_ps(sum.offset)),
+        certain_(_mm256_set1_ps(sum.certain)),
+        min_(_mm_set1_epi8(static_cast<int8_t>(stage.min))),
+        max_(_mm_set1_epi8(static_cast<int8_t>(stage.max))) {}
 
-enum class TermForm { kShift, kMultiply, kMultiplyAndShift };
+  // False where an output is open.
+  bool operator()(__m128i x, __m128i y, __m128i* out) const {
+    __m256 open = _mm256_setzero_ps();
+    const __m256i low = Half(LowHalfAvx2(x), LowHalfAvx2(y), &open);
+    const __m256i high = Half(HighHalfAvx2(x), HighHalfAvx2(y), &open);
+    *out = _mm_min_epi8(_mm_max_epi8(NarrowAvx2(low, high), min_), max_);
+    return _mm256_testz_ps(open, open) != 0;
+  }
 
-TermForm FormOfTerm(const AddTerm& term) {
-  if (term.right > 0) return TermForm::kMultiplyAndShift;
-  return term.multiplier == kHalf && term.left > 0 ? TermForm::kShift : TermForm::kMultiply;
-}
+ private:
+  __m256i Half(__m256i x, __m256i y, __m256* open) const {
+    const __m256 first = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(x), a_), offset_);
+    const __m256 value = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(y), b_), first);
+    const __m256i nearest = _mm256_cvtps_epi32(value);
+    const __m256 distance = _mm256_andnot_ps(_mm256_set1_ps(-0.0F), _mm256_sub_ps(value, _mm256_cvtepi32_ps(nearest)));
+    *open = _mm256_or_ps(*open, _mm256_cmp_ps(distance, certain_, _CMP_NLT_UQ));
+    return nearest;
+  }
 
-struct TermAvx2 {
-  __m256i zero_point;
-  __m256i multiplier;
-  __m128i left;
-  __m128i right;
-  __m256i mask;  // of the bits that `right` drops
+  __m256 a_, b_, offset_, certain_;
+  __m128i min_, max_;
 };
 
-template <TermForm form>
-TermAvx2 MakeTerm(const AddTerm& term) {
-  return {_mm256_set1_epi32(term.zero_point), _mm256_set1_epi32(term.multiplier),
-          _mm_cvtsi32_si128(form == TermForm::kShift ? term.left - 1 : term.left), _mm_cvtsi32_si128(term.right),
-          _mm256_set1_epi32(static_cast<int32_t>((int64_t{1} << term.right) - 1))};
-}
-
-template <TermForm form>
-inline __m256i Apply(__m256i x, const TermAvx2& term) {
-  x = _mm256_sll_epi32(_mm256_sub_epi32(x, term.zero_point), term.left);
-  if (form == TermForm::kShift) return x;
-  const __m256i half = _mm256_set1_epi64x(kHalf);
-  const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, term.multiplier), half);
-  const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), term.multiplier), half);
-  const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
-  if (form == TermForm::kMultiply) return high;
-  const __m256i remainder = _mm256_and_si256(high, term.mask);
-  const __m256i negative = _mm256_srli_epi32(high, 31);
-  const __m256i threshold = _mm256_add_epi32(_mm256_srli_epi32(term.mask, 1), negative);
-  return _mm256_sub_epi32(_mm256_sra_epi32(high, term.right), _mm256_cmpgt_epi32(remainder, threshold));
-}
-
-template <TermForm a_form, TermForm b_form>
-void RunTwice(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
-  const TermAvx2 a_term = MakeTerm<a_form>(params.a), b_term = MakeTerm<b_form>(params.b);
-  const ScaleAvx2 scale = UniformScaleAvx2(params.multiplier, params.shift, params.stage);
-  const OutputStage stage = params.stage;
-  const auto half = [&](__m256i x, __m256i y) {
-    return ApplyOutputStageAvx2<true>(_mm256_add_epi32(Apply<a_form>(x, a_term), Apply<b_form>(y, b_term)), scale,
-                                      stage);
-  };
-  ForEachPairAvx2(count, a, b, out, [&](__m128i x, __m128i y) {
-    return NarrowAvx2(half(LowHalfAvx2(x), LowHalfAvx2(y)), half(HighHalfAvx2(x), HighHalfAvx2(y)));
-  });
-}
-
-void RunOnce(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
-  const OutputStage stage = params.stage;
-  const __m256i a_multiplier = _mm256_set1_epi32(params.a.multiplier);
-  const __m256i b_multiplier = _mm256_set1_epi32(params.b.multiplier);
-  const __m256i bias =
-      _mm256_set1_epi32((int32_t{1} << (-params.shift - 1)) - params.a.zero_point * params.a.multiplier -
-                        params.b.zero_point * params.b.multiplier);
-  const __m128i shift = _mm_cvtsi32_si128(-params.shift);
-  const __m256i zero_point = _mm256_set1_epi32(stage.zero_point);
-  const __m256i min = _mm256_set1_epi32(stage.min), max = _mm256_set1_epi32(stage.max);
-  const auto half = [&](__m256i x, __m256i y) {
-    const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(_mm256_mullo_epi32(x, a_multiplier), bias),
-                                         _mm256_mullo_epi32(y, b_multiplier));
-    const __m256i value = _mm256_add_epi32(_mm256_sra_epi32(sum, shift), zero_point);
-    return _mm256_min_epi32(_mm256_max_epi32(value, min), max);
-  };
-  ForEachPairAvx2(count, a, b, out, [&](__m128i x, __m128i y) {
-    return NarrowAvx2(half(LowHalfAvx2(x), LowHalfAvx2(y)), half(HighHalfAvx2(x), HighHalfAvx2(y)));
-  });
-}
-
 void Run(const AddParams& params, int64_t count, const int8_t* a, const int8_t* b, int8_t* out) {
-  if (params.stage.rounding == Rounding::kSingle) {
-    RunOnce(params, count, a, b, out);
-    return;
-  }
-  const TermForm a_form = FormOfTerm(params.a), b_form = FormOfTerm(params.b);
-  if (a_form == TermForm::kMultiplyAndShift || b_form == TermForm::kMultiplyAndShift) {
-    RunTwice<TermForm::kMultiplyAndShift, TermForm::kMultiplyAndShift>(params, count, a, b, out);
-  } else if (a_form == TermForm::kShift) {
-    RunTwice<TermForm::kShift, TermForm::kMultiply>(params, count, a, b, out);
-  } else if (b_form == TermForm::kShift) {
-    RunTwice<TermForm::kMultiply, TermForm::kShift>(params, count, a, b, out);
-  } else {
-    RunTwice<TermForm::kMultiply, TermForm::kMultiply>(params, count, a, b, out);
-  }
+  const LinearSum sum = LinearSumOf(params);
+  WithAddAvx2(params, [&](const auto& add) {
+    // One rounding takes no longer in integers.
+    if (sum.certain <= 0 || params.stage.rounding == Rounding::kSingle) return ForEachPairAvx2(count, a, b, out, add);
+    const AddInFloat add_in_float(sum, params.stage);
+    ForEachPairAvx2(count, a, b, out, [&](__m128i x, __m128i y) {
+      __m128i outputs;
+      return add_in_float(x, y, &outputs) ? outputs : add(x, y);
+    });
+  });
 }
 
 }  // namespace

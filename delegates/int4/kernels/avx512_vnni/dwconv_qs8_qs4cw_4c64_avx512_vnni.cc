@@ -4,8 +4,8 @@
 // stays within 2 * 255 * 8, and eight pairs fit 16 bits before they are widened.
 #include <cstring>
 
-#include "delegates/int4/kernels/avx512_vnni/immintrin.h"
 #include "delegates/int4/kernels/avx512_vnni/output_stage_avx512.h"
+#include "delegates/int4/kernels/immintrin.h"
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"

@@ -10,8 +10,8 @@
 
 #include <cstring>
 
-#include "delegates/int4/kernels/avx512_vnni/immintrin.h"
 #include "delegates/int4/kernels/avx512_vnni/output_stage_avx512.h"
+#include "delegates/int4/kernels/immintrin.h"
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/registry.h"
 #include "delegates/int4/kernels/unroll.h"

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "delegates/int4/kernels/avx512_vnni/immintrin.h"
+#include "delegates/int4/kernels/immintrin.h"
 #include "delegates/int4/kernels/output_stage.h"
 
 namespace tfq::int4 {

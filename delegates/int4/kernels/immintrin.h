@@ -1,7 +1,7 @@
 // <immintrin.h> without the false alarms of GCC 12, whose own AVX-512 functions read variables that they leave
 // undefined on purpose.
-#ifndef TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_IMMINTRIN_H_
-#define TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_IMMINTRIN_H_
+#ifndef TFQ_DELEGATES_INT4_KERNELS_IMMINTRIN_H_
+#define TFQ_DELEGATES_INT4_KERNELS_IMMINTRIN_H_
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
@@ -13,4 +13,4 @@
 #include <immintrin.h>
 #endif
 
-#endif  // TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_IMMINTRIN_H_
+#endif  // TFQ_DELEGATES_INT4_KERNELS_IMMINTRIN_H_
