@@ -138,12 +138,6 @@ struct StageOf<OutputStage> {
 };
 
 template <>
-struct StageOf<FloatStage> {
-  explicit StageOf(const GemmSetting&, const GemmShape&) {}
-  FloatStage At(int32_t) const { return {-1e30F, 1e30F}; }
-};
-
-template <>
 struct StageOf<DynamicStage> {
   explicit StageOf(const GemmSetting& setting, const GemmShape& shape)
       : blocks(shape.block == 0 ? 0 : shape.channels / shape.block),
@@ -210,7 +204,7 @@ Case Prepare(const GemmFamily<In, Out, Stage, Source>& kernel, const GemmSetting
   const double macs = double(setting.m) * shape.n * double(data->depth);
   return {kernel.tier,
           macs,
-          std::is_same_v<In, int8_t> ? macs : 0,
+          macs,
           double(kernel.packed_bytes(shape)),
           double(data->activations.size() * sizeof(In) + data->out.size() * sizeof(Out)),
           [&kernel, &setting, data] { RunGemm(kernel, setting.m, data.get()); }};
@@ -257,14 +251,17 @@ Case Prepare(const QuantizeKernel& kernel, const RowsSetting& setting) {
   struct Data {
     std::vector<float> in;
     std::vector<int8_t> out;
-    RowQuantization quantization;
+    std::vector<RowQuantization> quantization;
   };
   const size_t count = size_t(setting.rows) * setting.channels;
-  const auto data = std::make_shared<Data>(Data{RandomValues<float>(count), std::vector<int8_t>(count), {}});
-  return {kernel.tier, double(count), 0, 0, double(count * (sizeof(float) + 1)), [&kernel, &setting, data] {
+  const size_t digits = kernel.digits;
+  const auto data =
+      std::make_shared<Data>(Data{RandomValues<float>(count), std::vector<int8_t>(setting.channels * digits),
+                                  std::vector<RowQuantization>(digits)});
+  return {kernel.tier, double(count), 0, 0, double(count * (sizeof(float) + digits)), [&kernel, &setting, data] {
             for (int32_t row = 0; row < setting.rows; ++row) {
-              const size_t at = size_t(row) * setting.channels;
-              kernel.run(&data->in[at], setting.channels, 0, &data->out[at], nullptr, &data->quantization);
+              kernel.run(&data->in[size_t(row) * setting.channels], setting.channels, 0, data->out.data(), nullptr,
+                         data->quantization.data());
             }
           }};
 }
@@ -283,8 +280,8 @@ Case PrepareElements(CpuTier tier, const RowsSetting& setting, int32_t inputs, R
 }
 
 Case Prepare(const AddKernel& kernel, const RowsSetting& setting) {
-  const AddTerm term = {-3, 1500000000, 20, 1};
-  const AddParams params = {term, term, 1500000000, -18, {5, -128, 127, Rounding::kDouble}};
+  const AddTerm larger = {-3, 1 << 30, 20, 0}, smaller = {7, 1600000000, 20, 1};
+  const AddParams params = {larger, smaller, 1500000000, -18, {5, -128, 127, Rounding::kDouble}};
   return PrepareElements(kernel.tier, setting, 2, [&kernel, params](ElementsData* data) {
     kernel.run(params, static_cast<int64_t>(data->a.size()), data->a.data(), data->b.data(), data->out.data());
   });
