@@ -71,19 +71,20 @@ def test_training_order_follows_the_seed_and_changes_with_each_epoch(root: Path)
     assert labels(2, 0) != first
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"hello", "cannot be read as gzip"),
-        (idx(FILES["t10k-images-idx3-ubyte.gz"])[:500], "cannot be read as gzip"),
-        (idx(FILES["t10k-labels-idx1-ubyte.gz"]), "not an idx file of 3 dimensions"),
-        (
-            gzip.compress(bytes([0, 0, 8, 3]) + struct.pack(">3I", 30, 28, 28) + b"short"),
-            "5 bytes where its header says",
-        ),
-        (idx(FILES["t10k-images-idx3-ubyte.gz"][:7]), "7 images but 30 labels"),
-    ],
-)
+DAMAGE = {
+    "text": (b"hello", "cannot be read as gzip"),
+    "cut": (idx(FILES["t10k-images-idx3-ubyte.gz"])[:500], "cannot be read as gzip"),
+    "scrambled": (b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 50, "cannot be read as gzip"),
+    "labels": (idx(FILES["t10k-labels-idx1-ubyte.gz"]), "not an idx file of 3 dimensions"),
+    "short": (
+        gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 30, 28, 28) + b"short"),
+        "5 bytes where its header says",
+    ),
+    "fewer": (idx(FILES["t10k-images-idx3-ubyte.gz"][:7]), "7 images but 30 labels"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_damaged_files_are_named(root: Path, content: bytes, message: str) -> None:
     (root / "t10k-images-idx3-ubyte.gz").write_bytes(content)
     with pytest.raises(BadInput, match=f"t10k-images-idx3-ubyte.gz: {message}.*; install dataset-fashion-mnist again"):
