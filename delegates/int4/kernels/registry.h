@@ -218,7 +218,7 @@ struct MulParams {
   int32_t multiplier;
   int32_t shift;
   float scale;
-  OutputStage stage;  // kDouble
+  OutputStage stage;  // kDouble or kSingle
 };
 
 struct MulKernel {

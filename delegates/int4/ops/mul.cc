@@ -50,12 +50,19 @@ class Mul : public Op {
 
 }  // namespace
 
-// The runtimes multiply the scales in float32.
+// The runtimes multiply the scales in float32. XNNPACK's product is in float32 on x86 and in fixed point on arm64.
 MulParams MakeMulParams(const NodeView& view) {
   const float scale = view.input(0)->params.scale * view.input(1)->params.scale / view.output()->params.scale;
-  MulParams params = {view.input(0)->params.zero_point,          view.input(1)->params.zero_point,        0, 0,
-                      view.match == Match::kXnnpack ? scale : 0, MakeOutputStage(view, Rounding::kDouble)};
+  MulParams params = {view.input(0)->params.zero_point,        view.input(1)->params.zero_point, 0, 0, 0,
+                      MakeOutputStage(view, Rounding::kDouble)};
   QuantizeMultiplier(static_cast<double>(scale), &params.multiplier, &params.shift);
+  if (view.match == Match::kXnnpack) {
+#if defined(__aarch64__)
+    params.stage.rounding = Rounding::kSingle;
+#else
+    params.scale = scale;
+#endif
+  }
   return params;
 }
 

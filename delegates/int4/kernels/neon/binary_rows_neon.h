@@ -55,17 +55,16 @@ struct UniformScaleNeon {
   UniformScaleNeon(int32_t of_all, int32_t shift_of_all)
       : multiplier(vdupq_n_s32(of_all)), shift(vdupq_n_s32(shift_of_all)) {}
 
-  // Without shifts to the right there is no second rounding.
-  template <bool shifts_right>
+  template <RoundingForm form>
   int32x4_t Multiply(int32x4_t value) const {
-    return ScaleAnyNeon(value, multiplier, shift, vdupq_n_s32(-1),
-                        shifts_right ? RoundingForm::kAway : RoundingForm::kUpward);
+    return ScaleAnyNeon(value, multiplier, shift, vdupq_n_s32(-1), form);
   }
 };
 
 // Four outputs, clamped, still 32 bits wide.
+template <RoundingForm form>
 static inline int32x4_t ApplyStageNeon(int32x4_t value, const UniformScaleNeon& scale, const OutputStage& stage) {
-  const int32x4_t moved = vqaddq_s32(scale.Multiply<true>(value), vdupq_n_s32(stage.zero_point));
+  const int32x4_t moved = vqaddq_s32(scale.Multiply<form>(value), vdupq_n_s32(stage.zero_point));
   return vminq_s32(vmaxq_s32(moved, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
 }
 

@@ -14,9 +14,11 @@ struct TermNeon {
 
 TermNeon MakeTerm(const AddTerm& term) { return {vdupq_n_s32(term.left), {term.multiplier, -term.right}}; }
 
+// Without shifts to the right there is no second rounding.
 template <bool shifts_right>
 inline int32x4_t Apply(int16x4_t x, const TermNeon& term) {
-  return term.scale.Multiply<shifts_right>(vshlq_s32(vmovl_s16(x), term.left));
+  constexpr RoundingForm form = shifts_right ? RoundingForm::kAway : RoundingForm::kUpward;
+  return term.scale.Multiply<form>(vshlq_s32(vmovl_s16(x), term.left));
 }
 
 template <bool shifts_right>
@@ -29,7 +31,7 @@ void RunTwice(const AddParams& params, int64_t count, const int8_t* a, const int
   ForEachPairNeon(count, a, b, out, [&](int8x16_t x, int8x16_t y) {
     return CombineNeon(x, y, a_zero_point, b_zero_point, [&](int16x4_t u, int16x4_t v) {
       const int32x4_t sum = vaddq_s32(Apply<shifts_right>(u, a_term), Apply<shifts_right>(v, b_term));
-      return ApplyStageNeon(sum, scale, stage);
+      return ApplyStageNeon<RoundingForm::kAway>(sum, scale, stage);
     });
   });
 }

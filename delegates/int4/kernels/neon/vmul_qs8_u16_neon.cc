@@ -22,7 +22,13 @@ void Run(const MulParams& params, int64_t count, const int8_t* a, const int8_t* 
   const OutputStage stage = params.stage;
   if (params.scale == 0) {
     const UniformScaleNeon scale(params.multiplier, params.shift);
-    RunScaled(params, count, a, b, out, [&](int32x4_t product) { return ApplyStageNeon(product, scale, stage); });
+    if (stage.rounding == Rounding::kSingle) {
+      RunScaled(params, count, a, b, out,
+                [&](int32x4_t product) { return ApplyStageNeon<RoundingForm::kSingle>(product, scale, stage); });
+    } else {
+      RunScaled(params, count, a, b, out,
+                [&](int32x4_t product) { return ApplyStageNeon<RoundingForm::kAway>(product, scale, stage); });
+    }
     return;
   }
   const float32x4_t low = vdupq_n_f32(static_cast<float>(stage.min - stage.zero_point));
