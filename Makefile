@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
 JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
 NATIVE := build/native
 INSTALLED := tfq_int4_delegate tfq_runner
 CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cc' '*.h')
@@ -91,6 +92,16 @@ native-test: native  ## C++ tests: here, under ASan, UBSan and TSan, and on emul
 	else \
 	  echo "no cross compiler or no qemu-aarch64: the arm64 kernels were not tested"; \
 	fi
+
+.PHONY: fuzz
+fuzz:  ## damaged models through the delegate for FUZZ_SECONDS (60), under ASan and UBSan
+	$(call heading,fuzzing)
+	@command -v clang++ >/dev/null || { echo "make fuzz needs clang++ with libFuzzer: apt-get install clang libclang-rt-dev"; exit 2; }
+	@$(cmake) -B $(NATIVE)/fuzz -DCMAKE_CXX_COMPILER=clang++ -DTFQ_FUZZ=ON -DTFQ_SANITIZE=address,undefined
+	@cmake --build $(NATIVE)/fuzz -j $(JOBS) --target int4_graph_fuzzer -- --quiet
+	@mkdir -p $(NATIVE)/fuzz/corpus
+	@cd $(NATIVE)/fuzz && delegates/int4/int4_graph_fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=256 -timeout=20 \
+	  -close_fd_mask=2 -print_final_stats=1 corpus
 
 .PHONY: bazel-test
 bazel-test:  ## the same C++ and some Python tests through Bazel

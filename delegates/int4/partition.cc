@@ -16,11 +16,14 @@ bool Contains(const abi::IntArray& array, int32_t value) {
 
 Dims DimsOf(const abi::Tensor& tensor) { return Dims(tensor.dims->begin(), tensor.dims->end()); }
 
-// Elements, or -1 when they are too many to address.
+// More values than this are a mistake in the model; sums of a few such sizes do not overflow.
+constexpr int64_t kMostElements = int64_t{1} << 40;
+
+// Elements, or -1 when they are negative or too many.
 int64_t Elements(const Dims& dims) {
   int64_t elements = 1;
   for (const int32_t size : dims) {
-    if (size != 0 && elements > INT64_MAX / 2 / size) return -1;
+    if (size < 0 || (size > 0 && elements > kMostElements / size)) return -1;
     elements *= size;
   }
   return elements;
@@ -68,8 +71,9 @@ std::unique_ptr<Partition> Partition::Create(abi::Context* context, const abi::D
       continue;
     }
     const std::string name = profiles[i].op + " (node " + std::to_string(profiles[i].node) + ")";
-    if (!partition->AddStep(views[i], name, std::move(profiles[i]), *params.output_tensors)) {
-      *error = name + ": no memory for the packed weights";
+    const std::string problem = partition->AddStep(views[i], name, std::move(profiles[i]), *params.output_tensors);
+    if (!problem.empty()) {
+      *error = name + ": " + problem;
       return nullptr;
     }
   }
@@ -83,17 +87,21 @@ Partition::~Partition() {
   shared_->profile.Add(std::move(nodes));
 }
 
-bool Partition::AddStep(const NodeView& view, const std::string& name, NodeProfile profile,
-                        const abi::IntArray& output_tensors) {
+std::string Partition::AddStep(const NodeView& view, const std::string& name, NodeProfile profile,
+                               const abi::IntArray& output_tensors) {
   const int32_t number = static_cast<int32_t>(steps_.size());
   Step step = {view.op->make(view, shared_->options), name, {}, {}, true, std::move(profile)};
-  if (step.op == nullptr) return false;
+  if (step.op == nullptr) return "no memory for the packed weights";
   for (const TensorView& input : view.inputs) {
-    step.inputs.push_back(ValueOf(input));
+    step.inputs.push_back(FindOrAdd(input));
     value(value(step.inputs.back()).home).last = number;
   }
   for (const TensorView& output : view.outputs) {
-    step.outputs.push_back(ValueOf(output));
+    // Memory is planned on this; a damaged model can break it.
+    if (Find(output) >= 0) {
+      return "it writes tensor " + std::to_string(output.index) + ", which it or a node before it reads or writes";
+    }
+    step.outputs.push_back(FindOrAdd(output));
     Value& written = value(step.outputs.back());
     written.inside = !Contains(output_tensors, output.index);
     written.first = written.last = number;
@@ -104,15 +112,20 @@ bool Partition::AddStep(const NodeView& view, const std::string& name, NodeProfi
   }
   operands_.resize(std::max(operands_.size(), step.inputs.size() + step.outputs.size()));
   steps_.push_back(std::move(step));
-  return true;
+  return "";
 }
 
-int32_t Partition::ValueOf(const TensorView& view) {
+int32_t Partition::Find(const TensorView& view) const {
   const auto known =
       std::find_if(values_.begin(), values_.end(), [&](const Value& v) { return v.tensor == view.index; });
-  if (known != values_.end()) return static_cast<int32_t>(known - values_.begin());
+  return known == values_.end() ? -1 : static_cast<int32_t>(known - values_.begin());
+}
+
+int32_t Partition::FindOrAdd(const TensorView& view) {
+  const int32_t known = Find(view);
+  if (known >= 0) return known;
   const int32_t place = static_cast<int32_t>(values_.size());
-  values_.push_back({view.index, abi::SizeOf(view.tensor->type), false, place, 0, 0, {}, 0});
+  values_.push_back({view.index, abi::SizeOf(view.tensor->type), false, place, 0, 0, {}, 0, 0});
   return place;
 }
 
@@ -138,18 +151,16 @@ std::string Partition::Prepare(abi::Context* context) {
 std::string Partition::PrepareStep(abi::Context* context, Step* step, bool* changed) {
   Shapes inputs, outputs;
   for (const int32_t place : step->inputs) {
-    const Value& read = value(place);
-    inputs.push_back(read.inside ? read.dims : DimsOf(context->tensors[read.tensor]));
-    if (Elements(inputs.back()) < 0) return "input has too many values";
+    Value& read = value(place);
+    if (!read.inside && !SetSize(DimsOf(context->tensors[read.tensor]), &read)) return "input has too many values";
+    inputs.push_back(read.dims);
   }
   const std::string problem = step->op->Resize(inputs, &outputs);
   if (!problem.empty()) return problem;
   for (size_t i = 0; i < outputs.size(); ++i) {
     Value& written = value(step->outputs[i]);
-    if (Elements(outputs[i]) < 0) return "output has too many values";
-    if (written.inside) {
-      written.dims = outputs[i];
-    } else if (!SetDims(context, written.tensor, outputs[i])) {
+    if (!SetSize(outputs[i], &written)) return "output has too many values";
+    if (!written.inside && !SetDims(context, written.tensor, outputs[i])) {
       return "the runtime did not resize its output";
     }
   }
@@ -159,6 +170,14 @@ std::string Partition::PrepareStep(abi::Context* context, Step* step, bool* chan
   return "";
 }
 
+bool Partition::SetSize(Dims dims, Value* value) {
+  const int64_t elements = Elements(dims);
+  if (elements < 0) return false;
+  value->dims = std::move(dims);
+  value->bytes = static_cast<size_t>(elements) * value->element_bytes;
+  return true;
+}
+
 bool Partition::PlaceValues() {
   std::vector<Value*> inside;
   std::vector<Lifetime> lifetimes;
@@ -166,7 +185,7 @@ bool Partition::PlaceValues() {
     Value& value = values_[i];
     if (!value.inside || value.home != static_cast<int32_t>(i)) continue;
     inside.push_back(&value);
-    lifetimes.push_back({static_cast<size_t>(Elements(value.dims)) * value.element_bytes, value.first, value.last});
+    lifetimes.push_back({value.bytes, value.first, value.last});
   }
   std::vector<size_t> offsets;
   if (!memory_.Allocate(PlanArena(lifetimes, &offsets))) return false;
@@ -175,8 +194,11 @@ bool Partition::PlaceValues() {
 }
 
 void* Partition::DataOf(const abi::Context& context, int32_t place) {
+  const size_t needed = value(place).bytes;
   const Value& home = value(value(place).home);
-  return home.inside ? memory_.data() + home.offset : context.tensors[home.tensor].data;
+  if (home.inside) return needed > home.bytes ? nullptr : memory_.data() + home.offset;
+  const abi::Tensor& tensor = context.tensors[home.tensor];
+  return needed > tensor.bytes ? nullptr : tensor.data;
 }
 
 std::string Partition::Invoke(abi::Context* context) {
@@ -187,7 +209,7 @@ std::string Partition::Invoke(abi::Context* context) {
     for (const std::vector<int32_t>* places : {&step.inputs, &step.outputs}) {
       for (const int32_t place : *places) {
         *operand = DataOf(*context, place);
-        if (*operand == nullptr) return step.name + ": its input or output has no memory";
+        if (*operand == nullptr) return step.name + ": its input or output has no memory, or too little";
         ++operand;
       }
     }

@@ -54,7 +54,8 @@ class Partition {
     int32_t home;   // place of the value in whose memory it lies: its own, or that of which it is an alias
     int32_t first;  // step that writes it
     int32_t last;   // last step that reads it
-    Dims dims;
+    Dims dims;      // as last prepared
+    size_t bytes;   // that dims take
     size_t offset;
   };
   struct Step {
@@ -66,12 +67,16 @@ class Partition {
     NodeProfile profile;  // with the shapes as last prepared
   };
 
-  // False when there is no memory for its weights.
-  bool AddStep(const NodeView& view, const std::string& name, NodeProfile profile, const abi::IntArray& output_tensors);
-  int32_t ValueOf(const TensorView& view);
+  // Returns what is wrong, or nothing.
+  std::string AddStep(const NodeView& view, const std::string& name, NodeProfile profile,
+                      const abi::IntArray& output_tensors);
+  int32_t Find(const TensorView& view) const;  // place among the values, or -1
+  int32_t FindOrAdd(const TensorView& view);
   Value& value(int32_t place) { return values_[static_cast<size_t>(place)]; }
   std::string PrepareStep(abi::Context* context, Step* step, bool* changed);
+  static bool SetSize(Dims dims, Value* value);  // false when there are too many values
   bool PlaceValues();
+  // nullptr when the tensor has no memory, or less than it needs.
   void* DataOf(const abi::Context& context, int32_t place);
 
   std::vector<Step> steps_;

@@ -22,7 +22,7 @@ void ReadDense(const void* data, NodeView* view) {
   const auto& params = *static_cast<const abi::DenseParams*>(data);
   view->activation = params.activation;
   view->weights_format = params.weights_format;
-  view->keep_num_dims = params.keep_num_dims;
+  view->keep_num_dims = params.keep_num_dims != 0;
 }
 
 void ReadPool(const void* data, NodeView* view) {
@@ -47,7 +47,7 @@ void ReadConcatenation(const void* data, NodeView* view) {
 }
 
 void ReadReducer(const void* data, NodeView* view) {
-  view->keep_num_dims = static_cast<const abi::ReducerParams*>(data)->keep_dims;
+  view->keep_num_dims = static_cast<const abi::ReducerParams*>(data)->keep_dims != 0;
 }
 
 constexpr SupportedOp kSupportedOps[] = {

@@ -256,7 +256,7 @@ struct DepthwiseParams {
 struct DenseParams {
   Activation activation;
   int32_t weights_format;  // 0: row-major
-  bool keep_num_dims;
+  uint8_t keep_num_dims;   // a bool, read as a byte: one from elsewhere may be neither 0 nor 1
   bool unused_asymmetric_quantize_inputs;
 };
 
@@ -280,7 +280,7 @@ struct ConcatenationParams {
 };
 
 struct ReducerParams {
-  bool keep_dims;
+  uint8_t keep_dims;  // a bool
 };
 
 static_assert(sizeof(void*) == 8, "the layouts below are those of 64-bit platforms");

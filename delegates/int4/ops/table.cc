@@ -114,7 +114,7 @@ Tables MakeHardSwishTables(const NodeView& view) {
     const int32_t high = (x - input.zero_point) * 128;
     // x / 3, saturated to -1..1 in Q15; the last bit of a left shift comes after the product.
     int32_t gate = high;
-    if (gate_shift > 0) gate = Saturate16(int64_t{gate} << (gate_shift - 1));
+    if (gate_shift > 0) gate = Saturate16(gate * (int64_t{1} << (gate_shift - 1)));
     gate = RoundingHighProduct16(gate, gate_multiplier_16);
     gate = gate_shift > 0 ? Saturate16(gate * 2) : RoundAway(gate, -gate_shift);
     gate = (gate + (1 << 15)) >> 1;  // 0..1

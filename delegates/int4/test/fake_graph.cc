@@ -14,12 +14,26 @@ abi::IntArray* Array(const std::vector<int32_t>& values) {
   return array;
 }
 
+// Elements of a tensor, or -1 when they are negative or more than a test can hold.
+int64_t CountElements(const std::vector<int32_t>& dims) {
+  constexpr int64_t kMost = int64_t{1} << 28;
+  int64_t elements = 1;
+  for (const int32_t size : dims) {
+    elements *= size;
+    if (elements < 0 || elements > kMost) return -1;
+  }
+  return elements;
+}
+
 void FreeQuantization(abi::Quantization* quantization) {
-  auto* affine = static_cast<abi::AffineQuantization*>(quantization->params);
-  if (affine == nullptr) return;
-  std::free(affine->scale);
-  std::free(affine->zero_point);
-  delete affine;
+  if (quantization->type == abi::QuantizationType::kBlockwise) {
+    delete static_cast<abi::BlockwiseQuantization*>(quantization->params);
+  } else if (auto* affine = static_cast<abi::AffineQuantization*>(quantization->params)) {
+    std::free(affine->scale);
+    std::free(affine->zero_point);
+    delete affine;
+  }
+  *quantization = {};
 }
 
 }  // namespace
@@ -45,7 +59,13 @@ FakeGraph::FakeGraph() {
   context_.ResizeTensor = [](abi::Context* context, abi::Tensor* tensor, abi::IntArray* dims) {
     const std::vector<int32_t> sizes(dims->data, dims->data + dims->size);
     std::free(dims);
-    From(context).Resize(static_cast<int32_t>(tensor - context->tensors), sizes);
+    const int32_t index = static_cast<int32_t>(tensor - context->tensors);
+    // Constants keep the size that they have in the file.
+    if (tensor->allocation_type == abi::AllocationType::kConstant) {
+      return sizes == From(context).Dims(index) ? abi::Status::kOk : abi::Status::kError;
+    }
+    if (CountElements(sizes) < 0) return abi::Status::kError;
+    From(context).Resize(index, sizes);
     return abi::Status::kOk;
   };
   context_.ReportError = &ReportError;
@@ -123,21 +143,31 @@ int32_t FakeGraph::AddTensor(const std::string& name, abi::Type type, const std:
   char* copy = new char[name.size() + 1];
   std::memcpy(copy, name.c_str(), name.size() + 1);
   tensor.name = copy;
-  if (!scales.empty()) {
-    tensor.params = {scales[0], zero_point};
-    auto* affine = new abi::AffineQuantization();
-    const size_t bytes = sizeof(float) * scales.size();
-    affine->scale = static_cast<abi::FloatArray*>(std::malloc(offsetof(abi::FloatArray, data) + bytes));
-    affine->scale->size = static_cast<int32_t>(scales.size());
-    std::memcpy(affine->scale->data, scales.data(), bytes);
-    affine->zero_point = Array(std::vector<int32_t>(scales.size(), zero_point));
-    affine->quantized_dimension = axis;
-    tensor.quantization = {abi::QuantizationType::kAffine, affine};
-  }
+  SetQuantization(&tensor, scales, zero_point, axis);
   tensors_.push_back(tensor);
   context_.tensors = tensors_.data();
   context_.tensors_size = tensors_.size();
   return static_cast<int32_t>(tensors_.size()) - 1;
+}
+
+void FakeGraph::SetQuantization(abi::Tensor* tensor, const std::vector<float>& scales, int32_t zero_point,
+                                int32_t axis) {
+  FreeQuantization(&tensor->quantization);
+  if (scales.empty()) return;
+  tensor->params = {scales[0], zero_point};
+  auto* affine = new abi::AffineQuantization();
+  const size_t bytes = sizeof(float) * scales.size();
+  affine->scale = static_cast<abi::FloatArray*>(std::malloc(offsetof(abi::FloatArray, data) + bytes));
+  affine->scale->size = static_cast<int32_t>(scales.size());
+  std::memcpy(affine->scale->data, scales.data(), bytes);
+  affine->zero_point = Array(std::vector<int32_t>(scales.size(), zero_point));
+  affine->quantized_dimension = axis;
+  tensor->quantization = {abi::QuantizationType::kAffine, affine};
+}
+
+void FakeGraph::SetBlockwise(abi::Tensor* tensor, const abi::BlockwiseQuantization& blocks) {
+  FreeQuantization(&tensor->quantization);
+  tensor->quantization = {abi::QuantizationType::kBlockwise, new abi::BlockwiseQuantization(blocks)};
 }
 
 int32_t FakeGraph::AddConstant(const std::string& name, abi::Type type, const std::vector<int32_t>& dims,
@@ -155,6 +185,7 @@ int32_t FakeGraph::AddNodeBytes(int32_t builtin_code, const std::vector<int32_t>
                                 const void* params, size_t bytes) {
   auto storage = std::make_unique<NodeStorage>();
   storage->params.assign(static_cast<const uint8_t*>(params), static_cast<const uint8_t*>(params) + bytes);
+  storage->params.resize(kParamsBytes);
   storage->node.inputs = Array(inputs);
   storage->node.outputs = Array({output});
   storage->node.builtin_data = storage->params.data();
@@ -172,7 +203,7 @@ void FakeGraph::Replace(const abi::Registration& registration, const std::vector
     for (int32_t i = 0; i < replaced.inputs->size; ++i) {
       if (written.count(replaced.inputs->data[i]) == 0) inputs.insert(replaced.inputs->data[i]);
     }
-    written.insert(replaced.outputs->data[0]);
+    written.insert(replaced.outputs->data, replaced.outputs->data + replaced.outputs->size);
   }
   for (const int32_t tensor_index : written) {
     bool read_inside = false, read_outside = false;
@@ -222,6 +253,8 @@ std::vector<int32_t> FakeGraph::Dims(int32_t index) const {
   const abi::IntArray& dims = *tensors_[static_cast<size_t>(index)].dims;
   return {dims.data, dims.data + dims.size};
 }
+
+int64_t FakeGraph::Elements(int32_t index) const { return CountElements(Dims(index)); }
 
 abi::Status FakeGraph::Prepare() {
   for (const auto& kernel : kernels_) {

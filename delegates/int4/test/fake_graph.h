@@ -15,6 +15,9 @@ namespace tfq::int4 {
 
 class FakeGraph {
  public:
+  // Bytes of a node's parameters, enough for those of every operator.
+  static constexpr size_t kParamsBytes = 64;
+
   FakeGraph();
   ~FakeGraph();
   FakeGraph(const FakeGraph&) = delete;
@@ -33,7 +36,12 @@ class FakeGraph {
     return AddNodeBytes(builtin_code, inputs, output, &params, sizeof(params));
   }
 
+  // Replaces how a tensor is quantized: by `scales` (none: not at all), or in blocks.
+  void SetQuantization(abi::Tensor* tensor, const std::vector<float>& scales, int32_t zero_point, int32_t axis);
+  void SetBlockwise(abi::Tensor* tensor, const abi::BlockwiseQuantization& blocks);
+
   abi::Context* context() { return &context_; }
+  size_t nodes() const { return nodes_.size(); }
   abi::Tensor& tensor(int32_t index) { return tensors_[static_cast<size_t>(index)]; }
   abi::Node& node(int32_t index) { return nodes_[static_cast<size_t>(index)]->node; }
   abi::Registration& registration(int32_t index) { return nodes_[static_cast<size_t>(index)]->registration; }
@@ -45,6 +53,7 @@ class FakeGraph {
   void Fill(int32_t tensor, const std::vector<int8_t>& values);
   std::vector<int8_t> Values(int32_t tensor) const;
   std::vector<int32_t> Dims(int32_t tensor) const;
+  int64_t Elements(int32_t tensor) const;  // -1 when no tensor can have them
 
   // Prepares and runs the kernels that a delegate put in place of nodes, in order.
   abi::Status Prepare();
