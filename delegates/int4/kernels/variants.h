@@ -36,7 +36,9 @@ extern const DepthwiseKernel dwconv_qs8_qs4cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs8cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_4c16_neon;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_2c32_avx2;
+extern const DepthwiseKernel dwconv_qs8_qs8cw_2c16_avx2;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni;
+extern const DepthwiseKernel dwconv_qs8_qs8cw_4c64_avx512_vnni;
 
 extern const AddKernel vadd_qs8_u1_reference;
 extern const AddKernel vadd_qs8_u16_neon;

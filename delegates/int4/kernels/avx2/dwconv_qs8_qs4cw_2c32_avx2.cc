@@ -86,7 +86,7 @@ struct Block {
   const ScaleAvx2* scales;  // one for every eight channels
 };
 
-template <int kPixels, bool some_ties_away>
+template <int kPixels, StageForm form>
 void RunPixels32(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int8_t* out,
                  ptrdiff_t out_stride, const OutputStage& stage) {
   const int32_t begin = block.begin;
@@ -138,10 +138,10 @@ void RunPixels32(const DepthwiseShape& shape, const Block& block, const int8_t* 
   for (int p = 0; p < kPixels; ++p) {
     __m256i outputs[4];
     TFQ_UNROLL
-    for (int v = 0; v < 4; ++v) outputs[v] = ApplyOutputStageAvx2<some_ties_away>(wide[p][v], block.scales[v], stage);
+    for (int v = 0; v < 4; ++v) outputs[v] = ApplyStageOfForm<form>(wide[p][v], block.scales[v], stage);
     __m128i* to = reinterpret_cast<__m128i*>(out + p * out_stride + begin);
-    _mm_storeu_si128(to, NarrowAvx2(outputs[0], outputs[1]));
-    _mm_storeu_si128(to + 1, NarrowAvx2(outputs[2], outputs[3]));
+    _mm_storeu_si128(to, ClampAvx2(NarrowAvx2(outputs[0], outputs[1]), stage));
+    _mm_storeu_si128(to + 1, ClampAvx2(NarrowAvx2(outputs[2], outputs[3]), stage));
   }
 }
 
@@ -155,7 +155,7 @@ inline __m128i LoadChannels(const int8_t* from, int32_t valid) {
 }
 
 // Blocks of 16 and of 8 channels.
-template <int kWidth, int kPixels, bool some_ties_away>
+template <int kWidth, int kPixels, StageForm form>
 void RunPixelsNarrow(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int8_t* out,
                      ptrdiff_t out_stride, const OutputStage& stage) {
   constexpr int kVectors = kWidth / 8;
@@ -217,9 +217,9 @@ void RunPixelsNarrow(const DepthwiseShape& shape, const Block& block, const int8
     __m256i outputs[2];
     TFQ_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      outputs[v] = ApplyOutputStageAvx2<some_ties_away>(wide[p][v], block.scales[v], stage);
+      outputs[v] = ApplyStageOfForm<form>(wide[p][v], block.scales[v], stage);
     }
-    const __m128i bytes = NarrowAvx2(outputs[0], outputs[kVectors - 1]);
+    const __m128i bytes = ClampAvx2(NarrowAvx2(outputs[0], outputs[kVectors - 1]), stage);
     int8_t* to = out + p * out_stride + begin;
     if (kWidth == 16) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
@@ -232,45 +232,53 @@ void RunPixelsNarrow(const DepthwiseShape& shape, const Block& block, const int8
   }
 }
 
-template <int kWidth, int kPixels, bool some_ties_away>
+template <int kWidth, int kPixels, StageForm form>
 inline void RunPixels(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int8_t* out,
                       ptrdiff_t out_stride, const OutputStage& stage) {
   if constexpr (kWidth == 32) {
-    RunPixels32<kPixels, some_ties_away>(shape, block, rows, out, out_stride, stage);
+    RunPixels32<kPixels, form>(shape, block, rows, out, out_stride, stage);
   } else {
-    RunPixelsNarrow<kWidth, kPixels, some_ties_away>(shape, block, rows, out, out_stride, stage);
+    RunPixelsNarrow<kWidth, kPixels, form>(shape, block, rows, out, out_stride, stage);
   }
 }
 
-template <int kWidth, bool some_ties_away>
-void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Block& block) {
+template <int kWidth, StageForm form>
+void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const uint8_t* packed, int32_t begin) {
+  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.channels);
+  const int32_t* multiplier = reinterpret_cast<const int32_t*>(packed) + kWidth;
+  const int32_t* shift = multiplier + kWidth;
+  ScaleAvx2 scales[kWidth / 8];
+  for (int v = 0; v < kWidth / 8; ++v) {
+    scales[v] = MakeScaleOfForm<form>(multiplier + 8 * v, shift + 8 * v, begin + 8 * v, ties_away_begin, tile.stage);
+  }
+  const Block block{packed, begin, shape.channels < kWidth ? shape.channels : kWidth, scales};
   const int8_t* const* rows = tile.rows;
   int8_t* out = tile.out;
   int32_t p = 0;
   for (; p + 2 <= tile.pixels; p += 2, rows += 2 * ptrdiff_t(shape.taps), out += 2 * tile.out_stride) {
-    RunPixels<kWidth, 2, some_ties_away>(shape, block, rows, out, tile.out_stride, tile.stage);
+    RunPixels<kWidth, 2, form>(shape, block, rows, out, tile.out_stride, tile.stage);
   }
-  if (p < tile.pixels) RunPixels<kWidth, 1, some_ties_away>(shape, block, rows, out, tile.out_stride, tile.stage);
+  if (p < tile.pixels) RunPixels<kWidth, 1, form>(shape, block, rows, out, tile.out_stride, tile.stage);
 }
 
 template <int kWidth>
 void RunWidth(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   const int32_t channels = shape.channels;
-  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, channels);
   const uint8_t* packed = static_cast<const uint8_t*>(tile.packed);
   for (int32_t b = 0; b < ChannelBlockCount(channels, kWidth); ++b, packed += BlockBytes(shape)) {
     const int32_t begin = ChannelBlockBegin(channels, kWidth, b);
+    const int32_t end = begin + kWidth < channels ? begin + kWidth : channels;
     const int32_t* multiplier = reinterpret_cast<const int32_t*>(packed) + kWidth;
-    const int32_t* shift = multiplier + kWidth;
-    ScaleAvx2 scales[kWidth / 8];
-    for (int v = 0; v < kWidth / 8; ++v) {
-      scales[v] = MakeScaleAvx2(multiplier + 8 * v, shift + 8 * v, begin + 8 * v, ties_away_begin, tile.stage);
-    }
-    const Block block{packed, begin, channels < kWidth ? channels : kWidth, scales};
-    if (FormOf(tile.stage.rounding, channels, begin + block.valid) == RoundingForm::kAway) {
-      RunBlock<kWidth, true>(shape, tile, block);
-    } else {
-      RunBlock<kWidth, false>(shape, tile, block);
+    switch (StageFormAvx2(multiplier, multiplier + kWidth, kWidth / 8, channels, end, tile.stage)) {
+      case StageForm::kShort:
+        RunBlock<kWidth, StageForm::kShort>(shape, tile, packed, begin);
+        break;
+      case StageForm::kGeneral:
+        RunBlock<kWidth, StageForm::kGeneral>(shape, tile, packed, begin);
+        break;
+      case StageForm::kAway:
+        RunBlock<kWidth, StageForm::kAway>(shape, tile, packed, begin);
+        break;
     }
   }
 }

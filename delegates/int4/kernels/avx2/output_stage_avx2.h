@@ -145,6 +145,11 @@ static inline __m128i NarrowAvx2(__m256i low, __m256i high) {
   return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
+static inline __m128i ClampAvx2(__m128i bytes, const OutputStage& stage) {
+  return _mm_min_epi8(_mm_max_epi8(bytes, _mm_set1_epi8(static_cast<int8_t>(stage.min))),
+                      _mm_set1_epi8(static_cast<int8_t>(stage.max)));
+}
+
 }  // namespace tfq::int4
 
 #endif  // TFQ_DELEGATES_INT4_KERNELS_AVX2_OUTPUT_STAGE_AVX2_H_

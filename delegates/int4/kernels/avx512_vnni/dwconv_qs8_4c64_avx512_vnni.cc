@@ -1,7 +1,6 @@
-// Depthwise convolution on AVX-512: four vectors at a time, each of 64 channels of one pixel, or of the last 32 or
-// fewer of two. As on AVX2, two taps are interleaved byte by byte, so that maddubs multiplies and adds both;
-// activations are moved to 0..255 (the packed bias takes the 128 off again) and weights are signed: a pair of products
-// stays within 2 * 255 * 8, and eight pairs fit 16 bits before they are widened.
+// Depthwise convolution on AVX-512 VNNI, of 4- and 8-bit weights: four vectors at a time, each of 64 channels of one
+// pixel, or of the last 32 or fewer of two. Four taps are interleaved byte by byte, so that VPDPBUSD multiplies and
+// adds them; activations are moved to 0..255 (the packed bias takes the 128 off again) beside signed weights.
 #include <cstring>
 
 #include "delegates/int4/kernels/avx512_vnni/output_stage_avx512.h"
@@ -16,33 +15,43 @@ namespace {
 
 constexpr int32_t kLanes = 64;
 constexpr int32_t kMaxVectors = 4;
-constexpr int32_t kPairsIn16Bits = 8;
 constexpr int32_t kActivationOffset = 128;
-constexpr int32_t kWeightOffset = 8;
+constexpr int32_t kQuad = 4;  // taps of a product
 
 // Channels of the block that begins at `begin`.
 int32_t BlockWidth(int32_t channels, int32_t begin) { return channels - begin > kLanes / 2 ? kLanes : kLanes / 2; }
 
-int32_t TapPairs(const DepthwiseShape& shape) { return (shape.taps + 1) / 2; }
+int32_t Quads(const DepthwiseShape& shape) { return (shape.taps + kQuad - 1) / kQuad; }
 
-size_t BlockBytes(const DepthwiseShape& shape, int32_t width) {
-  return RoundUp(ChannelSectionBytes(kLanes) + size_t(TapPairs(shape)) * width, kPackedAlignment);
+// Of four taps of a block.
+template <int32_t bits>
+constexpr int32_t QuadBytes(int32_t width) {
+  return kQuad * width * bits / 8;
 }
 
+template <int32_t bits>
+size_t BlockBytes(const DepthwiseShape& shape, int32_t width) {
+  return RoundUp(ChannelSectionBytes(kLanes) + size_t(Quads(shape)) * QuadBytes<bits>(width), kPackedAlignment);
+}
+
+template <int32_t bits>
 size_t PackedBytes(const DepthwiseShape& shape) {
   size_t bytes = 0;
-  for (int32_t c = 0; c < shape.channels; c += kLanes) bytes += BlockBytes(shape, BlockWidth(shape.channels, c));
+  for (int32_t c = 0; c < shape.channels; c += kLanes) {
+    bytes += BlockBytes<bits>(shape, BlockWidth(shape.channels, c));
+  }
   return bytes;
 }
 
-// Sums are widened from interleaved words: lane i of vector v holds this channel of a block of 64.
-constexpr int32_t ChannelOfLane(int32_t v, int32_t i) { return i / 4 * 16 + v / 2 * 8 + i % 4 * 2 + v % 2; }
+// Interleaving four rows gives four vectors: lane i of vector v holds this channel of a block of 64.
+constexpr int32_t ChannelOfLane(int32_t v, int32_t i) { return i / 4 * 16 + v * 4 + i % 4; }
 
-// In each 16 channels, bytes 2j and 2j + 1 hold both taps of channel j (low nibble) and of j + 8 (high nibble), which
-// is the order that unpacking two rows gives. The channel section is in the order of ChannelOfLane(), twice the same
-// where a vector has two pixels.
+// The weights of a quad lie as the vectors do, four taps to a lane. Of 8 bits, one vector after the other; of 4 bits,
+// moved to 0..15, vectors 0 and 1 in the low and high nibbles of the same bytes, then 2 and 3. The channel section is
+// in the order of ChannelOfLane(), twice the same where a vector has two pixels.
+template <int32_t bits>
 void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed) {
-  std::memset(packed, 0, PackedBytes(shape));
+  std::memset(packed, 0, PackedBytes<bits>(shape));
   uint8_t* block = static_cast<uint8_t*>(packed);
   for (int32_t begin = 0; begin < shape.channels; begin += kLanes) {
     const int32_t width = BlockWidth(shape.channels, begin);
@@ -57,15 +66,23 @@ void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed)
     for (const int32_t(&values)[kLanes] : section) {
       for (int32_t i = 0; i < kLanes; ++i) *ordered++ = values[ChannelOfLane(i / 16, i % 16) % width];
     }
-    for (int32_t tap = 0; tap < 2 * TapPairs(shape); ++tap) {
-      uint8_t* pair = block + ChannelSectionBytes(kLanes) + tap / 2 * width;
-      for (int32_t i = 0; i < width; ++i) {
-        const bool used = tap < shape.taps && begin + i < shape.channels;
-        const int32_t value = used ? ValueAt(source.values, size_t(tap) * shape.channels + begin + i) : 0;
-        pair[i / 16 * 16 + i % 8 * 2 + tap % 2] |= static_cast<uint8_t>((value + kWeightOffset) << (i % 16 / 8 * 4));
+    for (int32_t tap = 0; tap < kQuad * Quads(shape); ++tap) {
+      uint8_t* quad = block + ChannelSectionBytes(kLanes) + tap / kQuad * QuadBytes<bits>(width);
+      for (int32_t v = 0; v < 4; ++v) {
+        for (int32_t i = 0; i < width / 4; ++i) {
+          const int32_t channel = begin + ChannelOfLane(v, i);
+          const bool used = tap < shape.taps && channel < shape.channels;
+          const int32_t value = used ? ValueAt(source.values, size_t(tap) * shape.channels + channel) : 0;
+          const int32_t byte = i * kQuad + tap % kQuad;
+          if (bits == 8) {
+            quad[v * width + byte] = static_cast<uint8_t>(value);
+          } else {
+            quad[v / 2 * width + byte] |= static_cast<uint8_t>((value + 8) << (v % 2 * 4));
+          }
+        }
       }
     }
-    block += BlockBytes(shape, width);
+    block += BlockBytes<bits>(shape, width);
   }
 }
 
@@ -106,63 +123,70 @@ inline __m512i LoadTap(const int8_t* const* first, const int8_t* const* second, 
 }
 
 template <Layout layout>
-inline __m512i LoadWeights(const uint8_t* weights, int32_t pair) {
-  if (!HasTwoPixels(layout)) return _mm512_loadu_si512(weights + pair * kLanes);
-  return _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(weights + pair * (kLanes / 2))));
+inline __m512i LoadWeights(const uint8_t* weights) {
+  if (!HasTwoPixels(layout)) return _mm512_load_si512(weights);
+  return _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(weights)));
+}
+
+template <int32_t bits, Layout layout>
+inline void DecodeQuad(const uint8_t* quad, __m512i (&weights)[4]) {
+  constexpr int32_t kWidth = HasTwoPixels(layout) ? kLanes / 2 : kLanes;
+  TFQ_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    if (bits == 8) {
+      weights[i] = LoadWeights<layout>(quad + i * kWidth);
+    } else {
+      const __m512i bytes = LoadWeights<layout>(quad + i / 2 * kWidth);
+      const __m512i nibbles = i % 2 == 0 ? bytes : _mm512_srli_epi16(bytes, 4);
+      weights[i] = _mm512_sub_epi8(_mm512_and_si512(nibbles, _mm512_set1_epi8(15)), _mm512_set1_epi8(8));
+    }
+  }
 }
 
 // The sums of kVectors vectors, each in four of 32 bits. The pixels' row pointers stand `taps` apart; where there is
 // no last pixel, its vector has the one before it twice.
-template <Layout layout, int kVectors>
+template <int32_t bits, Layout layout, int kVectors>
 void SumVectors(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int32_t pixels,
                 __m512i (*out)[4]) {
-  const __m512i nibble = _mm512_set1_epi8(15);
-  const __m512i offset = _mm512_set1_epi8(kWeightOffset);
   const __m512i flip = _mm512_set1_epi8(-128);
   const int8_t* const* first[kVectors];
   const int8_t* const* second[kVectors];
-  __m512i wide[kVectors][4];
+  __m512i sums[kVectors][4];
   TFQ_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     const ptrdiff_t pixel = HasTwoPixels(layout) ? 2 * v : v;
     first[v] = rows + pixel * shape.taps;
     second[v] = pixel + 1 < pixels ? first[v] + shape.taps : first[v];
     TFQ_UNROLL
-    for (int i = 0; i < 4; ++i) wide[v][i] = _mm512_load_si512(block.bias + 16 * i);
+    for (int i = 0; i < 4; ++i) sums[v][i] = _mm512_load_si512(block.bias + 16 * i);
   }
-  const int32_t pairs = TapPairs(shape);
-  for (int32_t pair = 0; pair < pairs;) {
-    __m512i narrow[kVectors][2];
-    TFQ_UNROLL
-    for (int v = 0; v < kVectors; ++v) narrow[v][0] = narrow[v][1] = _mm512_setzero_si512();
-    const int32_t end = pairs - pair < kPairsIn16Bits ? pairs : pair + kPairsIn16Bits;
-    for (; pair < end; ++pair) {
-      const __m512i bytes = LoadWeights<layout>(block.weights, pair);
-      const __m512i low = _mm512_sub_epi8(_mm512_and_si512(bytes, nibble), offset);
-      const __m512i high = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble), offset);
-      // A last tap without a partner is paired with itself and a weight of zero.
-      const int32_t tap = 2 * pair, partner = tap + 1 < shape.taps ? tap + 1 : tap;
-      TFQ_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        const __m512i a = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], tap, block), flip);
-        const __m512i b = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], partner, block), flip);
-        narrow[v][0] = _mm512_add_epi16(narrow[v][0], _mm512_maddubs_epi16(_mm512_unpacklo_epi8(a, b), low));
-        narrow[v][1] = _mm512_add_epi16(narrow[v][1], _mm512_maddubs_epi16(_mm512_unpackhi_epi8(a, b), high));
-      }
-    }
+  const uint8_t* quad = block.weights;
+  for (int32_t tap = 0; tap < shape.taps; tap += kQuad) {
+    __m512i weights[4];
+    DecodeQuad<bits, layout>(quad, weights);
+    quad += QuadBytes<bits>(HasTwoPixels(layout) ? kLanes / 2 : kLanes);
+    // Taps past the last one have weights of zero.
+    const int32_t last = shape.taps - 1;
+    const int32_t t1 = tap + 1 < last ? tap + 1 : last, t2 = tap + 2 < last ? tap + 2 : last;
+    const int32_t t3 = tap + 3 < last ? tap + 3 : last;
     TFQ_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      TFQ_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const __m512i words = i % 2 == 0 ? _mm512_slli_epi32(narrow[v][i / 2], 16) : narrow[v][i / 2];
-        wide[v][i] = _mm512_add_epi32(wide[v][i], _mm512_srai_epi32(words, 16));
-      }
+      const __m512i a = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], tap, block), flip);
+      const __m512i b = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], t1, block), flip);
+      const __m512i c = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], t2, block), flip);
+      const __m512i d = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], t3, block), flip);
+      const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
+      const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+      sums[v][0] = _mm512_dpbusd_epi32(sums[v][0], _mm512_unpacklo_epi16(ab_low, cd_low), weights[0]);
+      sums[v][1] = _mm512_dpbusd_epi32(sums[v][1], _mm512_unpackhi_epi16(ab_low, cd_low), weights[1]);
+      sums[v][2] = _mm512_dpbusd_epi32(sums[v][2], _mm512_unpacklo_epi16(ab_high, cd_high), weights[2]);
+      sums[v][3] = _mm512_dpbusd_epi32(sums[v][3], _mm512_unpackhi_epi16(ab_high, cd_high), weights[3]);
     }
   }
   TFQ_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     TFQ_UNROLL
-    for (int i = 0; i < 4; ++i) out[v][i] = wide[v][i];
+    for (int i = 0; i < 4; ++i) out[v][i] = sums[v][i];
   }
 }
 
@@ -171,7 +195,6 @@ void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx
                    const __m512i (*sums)[4], int32_t pixels, int8_t* out) {
   const __m512i least = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.min));
   const __m512i most = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.max));
-  const __m512i in_order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
   constexpr int32_t kPixels = HasTwoPixels(layout) ? 2 : 1;
   for (int32_t p = 0; p < pixels; p += kPixels, ++sums, out += kPixels * tile.out_stride) {
     __m512i values[4];
@@ -179,7 +202,7 @@ void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx
     for (int i = 0; i < 4; ++i) values[i] = ApplyOutputStageAvx512<form>((*sums)[i], scales[i]);
     const __m512i packed =
         _mm512_packs_epi16(_mm512_packs_epi32(values[0], values[1]), _mm512_packs_epi32(values[2], values[3]));
-    const __m512i bytes = _mm512_min_epi8(_mm512_max_epi8(_mm512_shuffle_epi8(packed, in_order), least), most);
+    const __m512i bytes = _mm512_min_epi8(_mm512_max_epi8(packed, least), most);
     if (!HasTwoPixels(layout)) {
       _mm512_mask_storeu_epi8(out, block.used, bytes);
       continue;
@@ -190,7 +213,7 @@ void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx
   }
 }
 
-template <StageForm form, Layout layout>
+template <int32_t bits, StageForm form, Layout layout>
 void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Block& block, int32_t ties_away_begin) {
   ScaleAvx512 scales[4];
   const int32_t* multiplier = block.bias + kLanes;
@@ -211,13 +234,13 @@ void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Bloc
     int32_t pixels;
     if (vectors >= kMaxVectors) {
       pixels = left < kMaxVectors * kPixels ? left : kMaxVectors * kPixels;
-      SumVectors<layout, kMaxVectors>(shape, block, rows, pixels, sums);
+      SumVectors<bits, layout, kMaxVectors>(shape, block, rows, pixels, sums);
     } else if (vectors >= 2) {
       pixels = left < 2 * kPixels ? left : 2 * kPixels;
-      SumVectors<layout, 2>(shape, block, rows, pixels, sums);
+      SumVectors<bits, layout, 2>(shape, block, rows, pixels, sums);
     } else {
       pixels = left;
-      SumVectors<layout, 1>(shape, block, rows, pixels, sums);
+      SumVectors<bits, layout, 1>(shape, block, rows, pixels, sums);
     }
     FinishVectors<form, layout>(tile, block, scales, sums, pixels, out);
     p += pixels;
@@ -228,16 +251,19 @@ void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Bloc
 
 using BlockFunction = void (*)(const DepthwiseShape&, const DepthwiseTile&, const Block&, int32_t);
 
-template <StageForm form>
-constexpr BlockFunction kByLayout[4] = {RunBlock<form, Layout::kOnePixel>, RunBlock<form, Layout::kOneRagged>,
-                                        RunBlock<form, Layout::kTwoPixels>, RunBlock<form, Layout::kTwoRagged>};
+template <int32_t bits, StageForm form>
+constexpr BlockFunction kByLayout[4] = {
+    RunBlock<bits, form, Layout::kOnePixel>, RunBlock<bits, form, Layout::kOneRagged>,
+    RunBlock<bits, form, Layout::kTwoPixels>, RunBlock<bits, form, Layout::kTwoRagged>};
 
+template <int32_t bits>
 BlockFunction FunctionOf(StageForm form, Layout layout) {
-  constexpr const BlockFunction* kByForm[] = {kByLayout<StageForm::kShort>, kByLayout<StageForm::kGeneral>,
-                                              kByLayout<StageForm::kAway>};
+  constexpr const BlockFunction* kByForm[] = {kByLayout<bits, StageForm::kShort>, kByLayout<bits, StageForm::kGeneral>,
+                                              kByLayout<bits, StageForm::kAway>};
   return kByForm[static_cast<int>(form)][static_cast<int>(layout)];
 }
 
+template <int32_t bits>
 void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.channels);
   const uint8_t* packed = static_cast<const uint8_t*>(tile.packed);
@@ -247,15 +273,19 @@ void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
     const Block block = {bias, packed + ChannelSectionBytes(kLanes), begin, ~uint64_t{0} >> (64 - channels)};
     const StageForm form =
         StageFormOf(bias + kLanes, bias + 2 * kLanes, 4, shape.channels, begin + channels, tile.stage);
-    FunctionOf(form, LayoutOf(channels))(shape, tile, block, ties_away_begin);
-    packed += BlockBytes(shape, BlockWidth(shape.channels, begin));
+    FunctionOf<bits>(form, LayoutOf(channels))(shape, tile, block, ties_away_begin);
+    packed += BlockBytes<bits>(shape, BlockWidth(shape.channels, begin));
   }
 }
 
 }  // namespace
 
 const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni = {
-    "dwconv_qs8_qs4cw_4c64_avx512_vnni", CpuTier::kAvx512Vnni, kQs4cw, PackedBytes, Pack, Run,
+    "dwconv_qs8_qs4cw_4c64_avx512_vnni", CpuTier::kAvx512Vnni, kQs4cw, PackedBytes<4>, Pack<4>, Run<4>,
+};
+
+const DepthwiseKernel dwconv_qs8_qs8cw_4c64_avx512_vnni = {
+    "dwconv_qs8_qs8cw_4c64_avx512_vnni", CpuTier::kAvx512Vnni, kQs8cw, PackedBytes<8>, Pack<8>, Run<8>,
 };
 
 }  // namespace tfq::int4
