@@ -102,27 +102,41 @@ inline void AddGroup(const uint8_t* group, NarrowSums<kRows>& sums, const Load& 
   }
 }
 
-// Adds the products of `channels` channels of each row, from `begin` on.
+// As many channels as fit 16 bits, of rows without a tail. The stream of weights is long and read once: what comes next
+// is asked for early.
+constexpr int32_t kPiece = kGroupsIn16Bits * kKr;
+constexpr size_t kPieceBytes = kGroupsIn16Bits * kGroupBytes;
+constexpr size_t kPrefetchBytes = 4096;
+
+inline void PrefetchAfter(const uint8_t* weights) {
+  _mm_prefetch(reinterpret_cast<const char*>(weights + kPrefetchBytes), _MM_HINT_T0);
+}
+
 template <int kRows>
-inline void AddChannels(const int8_t* const* rows, int32_t begin, int32_t channels, const uint8_t* group,
-                        Sums<kRows>& sums) {
-  const int32_t tail = channels % kKr;
-  const int32_t whole = begin + channels - tail;
-  for (int32_t c = begin; c < whole;) {
-    NarrowSums<kRows> narrow;
-    Clear(narrow);
-    const int32_t end = whole - c < kGroupsIn16Bits * kKr ? whole : c + kGroupsIn16Bits * kKr;
-    for (; c < end; c += kKr, group += kGroupBytes) {
-      AddGroup(group, narrow, [&](int m) { return LoadFour(rows[m] + c); });
-    }
-    Widen(narrow, sums);
+inline void AddPiece(const int8_t* const* rows, int32_t c, const uint8_t* group, Sums<kRows>& sums) {
+  NarrowSums<kRows> narrow;
+  Clear(narrow);
+  TFQ_UNROLL
+  for (int g = 0; g < kGroupsIn16Bits; ++g) {
+    if (g % 2 == 0) PrefetchAfter(group + g * kGroupBytes);
+    AddGroup(group + g * kGroupBytes, narrow, [&](int m) { return LoadFour(rows[m] + c + g * kKr); });
   }
-  if (tail != 0) {
-    NarrowSums<kRows> narrow;
-    Clear(narrow);
-    AddGroup(group, narrow, [&](int m) { return LoadTail(rows[m] + whole, tail); });
-    Widen(narrow, sums);
+  Widen(narrow, sums);
+}
+
+// Adds the products of `channels` channels of each row.
+template <int kRows>
+inline void AddChannels(const int8_t* const* rows, int32_t channels, const uint8_t* group, Sums<kRows>& sums) {
+  int32_t c = 0;
+  for (; c + kPiece <= channels; c += kPiece, group += kPieceBytes) AddPiece<kRows>(rows, c, group, sums);
+  if (c == channels) return;
+  NarrowSums<kRows> narrow;
+  Clear(narrow);
+  for (; c + kKr <= channels; c += kKr, group += kGroupBytes) {
+    AddGroup(group, narrow, [&](int m) { return LoadFour(rows[m] + c); });
   }
+  if (c < channels) AddGroup(group, narrow, [&](int m) { return LoadTail(rows[m] + c, channels - c); });
+  Widen(narrow, sums);
 }
 
 // The dequantized sums of 16 output channels, eight a vector.
@@ -138,7 +152,7 @@ Values<kRows> ChannelValues(const GemmShape& shape, const DynamicGemmTile& tile,
   Sums<kRows> sums = {};
   const uint8_t* part = block + ScaledSectionBytes(kNr);
   for (int32_t tap = 0; tap < shape.taps; ++tap, part += layout.part_bytes) {
-    AddChannels<kRows>(tile.rows + tap * kMr, 0, shape.channels, part, sums);
+    AddChannels<kRows>(tile.rows + tap * kMr, shape.channels, part, sums);
   }
   const ScaledSection section = ReadScaledSection(block, kNr);
   Values<kRows> values;
@@ -168,6 +182,7 @@ Values<kRows> BlockValues(const GemmShape& shape, const DynamicGemmTile& tile, c
   for (int m = 0; m < kRows; ++m) values.of[m][0] = values.of[m][1] = _mm256_setzero_ps();
   const uint8_t* part = block + ScaledSectionBytes(kNr);
   const size_t blocks = layout.parts;
+  int32_t c = 0;
   for (size_t b = 0; b < blocks; ++b, part += layout.part_bytes) {
     Sums<kRows> sums;
     TFQ_UNROLL
@@ -175,7 +190,11 @@ Values<kRows> BlockValues(const GemmShape& shape, const DynamicGemmTile& tile, c
       const int32_t* block_sums = tile.stage.block_sums + (m < tile.m ? m : 0) * blocks;
       sums.wide[m][0] = sums.wide[m][1] = _mm256_set1_epi32(-kWeightOffset * block_sums[b]);
     }
-    AddChannels<kRows>(tile.rows, static_cast<int32_t>(b) * shape.block, shape.block, part + kScaleBytes, sums);
+    PrefetchAfter(part);
+    const uint8_t* group = part + kScaleBytes;
+    for (const int32_t end = c + shape.block; c < end; c += kPiece, group += kPieceBytes) {
+      AddPiece<kRows>(tile.rows, c, group, sums);
+    }
     TFQ_UNROLL
     for (int v = 0; v < 2; ++v) {
       const __m256 scale = _mm256_load_ps(reinterpret_cast<const float*>(part) + 8 * v);

@@ -9,6 +9,8 @@ namespace {
 constexpr int32_t kMr = 6;  // integer and floating-point sums of so many rows fit the registers
 constexpr size_t kScaleBytes = kNr32 * sizeof(uint16_t);
 constexpr int32_t kWeightOffset = 8;
+constexpr size_t kPrefetchBytes =
+    4096;  // the stream of weights is long and read once: what comes next is asked for early
 
 size_t PartBytes(const GemmShape& shape) { return kScaleBytes + shape.block / kKr4 * GroupBytes(4); }
 
@@ -58,7 +60,9 @@ inline FloatSums<kRows> SumBlocks(const GemmShape& shape, const DynamicGemmTile&
       sums.low[m] = _mm512_add_epi32(row_sum, _mm512_srai_epi32(row_sum, 4));
     }
     const uint8_t* group = part + kScaleBytes;
+    _mm_prefetch(reinterpret_cast<const char*>(part + kPrefetchBytes), _MM_HINT_T0);
     for (const int32_t end = c + shape.block; c < end; c += kKr4, group += GroupBytes(4)) {
+      _mm_prefetch(reinterpret_cast<const char*>(group + kPrefetchBytes), _MM_HINT_T0);
       int32_t fours[kRows];
       TFQ_UNROLL
       for (int m = 0; m < kRows; ++m) fours[m] = LoadFour(rows[m] + c);
