@@ -129,6 +129,6 @@ def _growth(model: Any) -> int:
     buffers: dict[int, int] = {}
     for tensor in model.subgraphs[0].tensors:
         kind = fb.type_name(tensor)
-        if fb.is_constant(model, tensor) and kind in fb.BITS and fb.scales(tensor).size and fb.BITS[kind] < 32:
+        if fb.is_constant(model, tensor) and weight_scales(model, tensor)[0].size and fb.BITS.get(kind, 32) < 32:
             buffers[tensor.buffer] = 4 * int(np.prod(fb.shape(tensor))) - len(model.buffers[tensor.buffer].data)
     return sum(buffers.values())

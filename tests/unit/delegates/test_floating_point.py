@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tests.unit.delegates.model_builder import BlockQuantization, ModelBuilder, Quantization, output_size
 from tfq_pipeline import delegate, native
+from tfq_pipeline.tflite.inspect import inspect
 
 TIERS = ["reference", "avx2", "auto"] if native.host_platform().endswith("x86_64") else ["reference", "auto"]
 RANGES = {"none": (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6), "relu_n1_to_1": (-1, 1)}
@@ -134,6 +135,22 @@ def test_values_that_are_no_numbers_stay_in_their_row() -> None:
     changed = run(dataclasses.replace(layer, values=values), [delegate.load()])
     kept = run(layer, [delegate.load()])
     np.testing.assert_array_equal(np.delete(changed, [1, 2], 0), np.delete(kept, [1, 2], 0))
+
+
+@pytest.mark.parametrize("weight_only", [False, True])
+def test_inspect_tells_blocks_and_what_the_delegate_takes(weight_only: bool) -> None:
+    layer = next(layer for layer in (random_dense(s, 32, weight_only) for s in range(9)) if layer.weights.size > 1000)
+    document = inspect(layer.model)
+    (weight,) = document["weights"]
+    assert (weight["op"], weight["bits"], weight["granularity"], weight["group_size"]) == (
+        "FULLY_CONNECTED",
+        4,
+        "group",
+        32,
+    )
+    assert weight["shape"] == list(layer.weights.shape)
+    assert document["compression_ratio"] > 1.5
+    assert [node["op"] for node in document["delegate"]["declined"]] == []
 
 
 def weight_only_chain(*, shared: bool = False, output: bool = False, between: bool = False) -> tuple[bytes, np.ndarray]:
