@@ -132,6 +132,27 @@ def test_a_skipped_layer_fails_an_integer_recipe_and_passes_another():
     assert result.float_ops >= 1
 
 
+def test_a_float_head_gets_the_steps_of_the_integers_before_it():
+    graph = KerasGraph.from_model(mixed_net()).fold_batch_norm()
+    ask = request(4)
+
+    def skipping(name, kind, op):
+        return LayerRequest(None, None) if name in ("logits", "probabilities") else ask()
+
+    plan = quantize(graph, calibrate(graph, images(), "minmax", 96), skipping)
+    data = lower(graph, plan, "float32", "float32", {})
+    result = verify(data, graph, plan, fake_quantized(graph, plan), images(64), require_integer=False)
+    assert result.limit_lsb > 1
+    assert result.argmax_agreement > 0.9
+    # Integers that are not at the end are held to as well.
+    model = fb.read(data)
+    dense = next(op for op in fb.ops(model) if op.name == "FULLY_CONNECTED" and fb.type_name(op.outputs[0]) == "INT8")
+    bias = fb.array(model, dense.inputs[2])
+    fb.set_array(model, dense.inputs[2], "INT32", bias + 20_000)
+    with pytest.raises(GateFailed, match="of its largest output, where rounding explains"):
+        verify(fb.pack(model), graph, plan, fake_quantized(graph, plan), images(64), require_integer=False)
+
+
 def single(layer, two=False):
     tf_keras.utils.set_random_seed(1)
     image = tf_keras.Input((8, 8, 4), name="image")
