@@ -130,7 +130,11 @@ KernelTable<SumRowsKernel> SumRowsKernels() { return Table(kSumRowsKernels); }
 
 KernelTable<MaxRowsKernel> MaxRowsKernels() { return Table(kMaxRowsKernels); }
 
-const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights) { return Choose(GemmKernels(), cap, weights); }
+const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent) {
+  return Choose(GemmKernels(), cap, [&](const GemmKernel& kernel) {
+    return kernel.weights == weights && extent.rows >= kernel.least_rows && extent.depth >= kernel.least_depth;
+  });
+}
 
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights) {
   return Choose(DepthwiseKernels(), cap, weights);

@@ -100,6 +100,12 @@ struct GemmShape {
   int32_t block = 0;  // inputs that share a scale, a multiple of 32 that divides the channels; taps is 1 then. 0: all
 };
 
+// How much there is to compute, as far as it is known when a kernel is chosen.
+struct GemmExtent {
+  int64_t rows;
+  int64_t depth;  // taps times channels
+};
+
 // A family of matrix kernels: one calling convention, for any format of weights.
 template <typename InType, typename OutType, typename StageType, typename WeightsType>
 struct GemmFamily {
@@ -130,6 +136,9 @@ struct GemmFamily {
   void (*pack)(const GemmShape&, const Weights&, void* packed);
   void (*run)(const GemmShape&, const Tile&);
   size_t (*scratch_bytes)(const GemmShape&) = nullptr;  // where the kernel needs any
+  // Products of fewer rows or shorter sums are for the next best kernel.
+  int32_t least_rows = 0;
+  int32_t least_depth = 0;
 };
 
 // qs8: C[m][n] = stage(sum of (A[m][tap][channel] - input_zero_point) * W[n][tap][channel] + bias[n]).
@@ -271,7 +280,7 @@ KernelTable<MaxRowsKernel> MaxRowsKernels();
 
 // The best kernel, for weights of this format where it has any, that the CPU runs and that the cap allows. Never null:
 // the reference serves everywhere.
-const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights);
+const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent);
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
 const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights);
 const QuantizeKernel* ChooseQuantize(CpuTier cap, int32_t digits);

@@ -214,7 +214,8 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const WeightValues values = ValuesOf(view);
   const bool dynamic = view.arithmetic() == Arithmetic::kDynamic;
   const WeightFormat format = FormatOf(view);
-  const int32_t kr = dynamic ? ChooseDynamicGemm(options.cpu, format)->kr : ChooseGemm(options.cpu, format)->kr;
+  const GemmKernel* kernel = ChooseGemm(options.cpu, format, ExtentOf(view));
+  const int32_t kr = dynamic ? ChooseDynamicGemm(options.cpu, format)->kr : kernel->kr;
   // A patch is padded to whole groups: kernels take their time over the ragged end of a row.
   const int32_t patch = taps * depth;
   const int32_t padded = (patch + kr - 1) / kr * kr;
@@ -244,7 +245,7 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const ChannelScales scales = MakeChannelScales(view);
   std::vector<PackedGemm> groups(static_cast<size_t>(group_count));
   for (int32_t i = 0; i < group_count; ++i) {
-    if (!groups[static_cast<size_t>(i)].Pack(ChooseGemm(options.cpu, format), shape, stage,
+    if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage,
                                              StaticWeights(view, scales, values_of(i), i * group_channels))) {
       return nullptr;
     }

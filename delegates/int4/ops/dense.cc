@@ -136,8 +136,8 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       PackedGemm gemm;
       const ChannelScales scales = MakeChannelScales(view);
       const bool packed =
-          gemm.Pack(ChooseGemm(options.cpu, format), shape, MakeOutputStage(view, Rounding::kDoubleUpward),
-                    StaticWeights(view, scales, ValuesOf(view)));
+          gemm.Pack(ChooseGemm(options.cpu, format, ExtentOf(view)), shape,
+                    MakeOutputStage(view, Rounding::kDoubleUpward), StaticWeights(view, scales, ValuesOf(view)));
       return packed ? std::make_unique<StaticDense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
     }
     case Arithmetic::kDynamic: {

@@ -11,7 +11,7 @@ const char* GemmName(const NodeView& view, const Options& options) {
   const WeightFormat format = FormatOf(view);
   switch (view.arithmetic()) {
     case Arithmetic::kStatic:
-      return ChooseGemm(options.cpu, format)->name;
+      return ChooseGemm(options.cpu, format, ExtentOf(view))->name;
     case Arithmetic::kDynamic:
     case Arithmetic::kWeightOnly:
       return ChooseDynamicGemm(options.cpu, format)->name;

@@ -1,10 +1,26 @@
 #include "delegates/int4/ops/weights.h"
 
+#include <functional>
+#include <numeric>
+
 #include "delegates/int4/packing/packing.h"
 
 namespace tfq::int4 {
 
+namespace {
+
+int64_t ElementsOf(const abi::Tensor& tensor) {
+  return std::accumulate(tensor.dims->begin(), tensor.dims->end(), int64_t{1}, std::multiplies<int64_t>());
+}
+
+}  // namespace
+
 WeightFormat FormatOf(const NodeView& view) { return {view.weight_bits(), view.has_blocks()}; }
+
+GemmExtent ExtentOf(const NodeView& view) {
+  const int32_t channels = view.weights()->dims->end()[-1];
+  return {ElementsOf(*view.input()) / channels, ElementsOf(*view.weights()) / view.out_channels()};
+}
 
 WeightValues ValuesOf(const NodeView& view) {
   return {static_cast<const uint8_t*>(view.weights()->data), view.weight_bits()};

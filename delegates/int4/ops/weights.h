@@ -13,8 +13,9 @@
 
 namespace tfq::int4 {
 
-// The format and the values of a node's weights.
+// The format and the values of a node's weights, and what there is to compute with them, pixels of the input for rows.
 WeightFormat FormatOf(const NodeView& view);
+GemmExtent ExtentOf(const NodeView& view);
 WeightValues ValuesOf(const NodeView& view);
 
 // `rows` rows of `depth` values from number `begin` on, each followed by zeros up to `padded_depth`; packed as their

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <functional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "delegates/int4/kernels/registry.h"
 
@@ -58,7 +60,8 @@ TEST(Cpu, CountsTheProcessorsOfThisProcess) {
 }
 
 template <typename Kernel>
-void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier, const WeightFormat&),
+void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels,
+                             const std::function<const Kernel*(CpuTier, const WeightFormat&)>& choose,
                              const std::vector<WeightFormat>& formats) {
   for (const WeightFormat& weights : formats) {
     for (const CpuTier cap : kAllTiers) {
@@ -77,9 +80,23 @@ void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels, const Kernel* (*choose
 }
 
 TEST(Registry, ChoosesTheBestTierUnderTheCap) {
-  ExpectChoiceKeepsTheCap(GemmKernels(), ChooseGemm, {kQs4cw, kQs8cw});
-  ExpectChoiceKeepsTheCap(DepthwiseKernels(), ChooseDepthwise, {kQs4cw, kQs8cw});
-  ExpectChoiceKeepsTheCap(DynamicGemmKernels(), ChooseDynamicGemm, {kQs4cw, kQs8cw, kQs4b});
+  const auto choose_for_much = [](CpuTier cap, const WeightFormat& weights) {
+    return ChooseGemm(cap, weights, {1 << 20, 1 << 20});
+  };
+  ExpectChoiceKeepsTheCap<GemmKernel>(GemmKernels(), choose_for_much, {kQs4cw, kQs8cw});
+  ExpectChoiceKeepsTheCap<DepthwiseKernel>(DepthwiseKernels(), ChooseDepthwise, {kQs4cw, kQs8cw});
+  ExpectChoiceKeepsTheCap<DynamicGemmKernel>(DynamicGemmKernels(), ChooseDynamicGemm, {kQs4cw, kQs8cw, kQs4b});
+}
+
+TEST(Registry, LeavesSmallProductsToKernelsForThem) {
+  for (const CpuTier cap : kAllTiers) {
+    for (const GemmExtent& extent : {GemmExtent{1, 4096}, GemmExtent{4096, 1}, GemmExtent{1, 1}}) {
+      const GemmKernel* chosen = ChooseGemm(cap, kQs4cw, extent);
+      ASSERT_NE(chosen, nullptr);
+      EXPECT_LE(chosen->least_rows, extent.rows);
+      EXPECT_LE(chosen->least_depth, extent.depth);
+    }
+  }
 }
 
 // Kernels that do not know of weights.

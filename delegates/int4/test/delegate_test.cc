@@ -234,15 +234,16 @@ TEST(Delegate, SaysWhatItTookAndWhyNotTheRest) {
   options.report = testing::TempDir() + "tfq_delegate_test.json";
   const Applied applied(options, &graph);
   EXPECT_EQ(graph.kernels(), 2u);
-  const std::string kernel = ChooseGemm(options.cpu, kQs4cw)->name;
+  const std::string first = ChooseGemm(options.cpu, kQs4cw, {64, 9 * 4})->name;
+  const std::string last = ChooseGemm(options.cpu, kQs4cw, {64, 9 * 8})->name;
   EXPECT_EQ(applied.said(),
             "tfq int4: took 2 of 3 nodes; declined: SOFTMAX (op not supported) x1\n"
             "tfq int4: node 0 CONV_2D: " +
-                kernel +
+                first +
                 "\n"
                 "tfq int4: node 1 SOFTMAX: declined, op not supported\n"
                 "tfq int4: node 2 CONV_2D: " +
-                kernel + "\n");
+                last + "\n");
   std::stringstream text;
   text << std::ifstream(options.report).rdbuf();
   EXPECT_NE(text.str().find("\"delegated\": 2,\n  \"total\": 3,"), std::string::npos) << text.str();

@@ -226,6 +226,8 @@ const GemmKernel gemm_qs8_qs4cw_32x32c4_avx512_amx = {
     Pack32c4<4>,
     Run<4>,
     ScratchBytes,
+    kTileRows,
+    kStepBytes,
 };
 
 const GemmKernel gemm_qs8_qs8cw_32x32c4_avx512_amx = {
@@ -239,6 +241,8 @@ const GemmKernel gemm_qs8_qs8cw_32x32c4_avx512_amx = {
     Pack32c4<8>,
     Run<8>,
     ScratchBytes,
+    kTileRows,
+    kStepBytes,
 };
 
 }  // namespace tfq::int4
