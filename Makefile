@@ -130,6 +130,11 @@ bench: native  ## speed of kernels and whole models here, beside targets; docs/p
 	@cmake --build $(NATIVE)/host -j $(JOBS) --target int4_bench -- --quiet
 	@$(PY) -m delegates.int4.bench --document docs/performance.md
 
+.PHONY: techniques
+techniques:  ## accuracy of every post-training technique on every example net; docs/techniques/README.md's table anew
+	$(call heading,techniques)
+	@$(PY) -m examples.fashion_mnist.techniques --document docs/techniques/README.md
+
 .PHONY: lock
 lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index that pip is set up with
 	@.venv/bin/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \

@@ -239,8 +239,8 @@ class AccuracyAware(_Pass):
     needs: ClassVar[str | None] = "calibration"
     tries: Annotated[
         tuple[tuple[Literal["bias_correction", "gptq", "quantease", "adaround"], ...], ...],
-        Field(strict=False, min_length=1, description="lists of passes, cheapest first"),
-    ] = (("bias_correction",), ("gptq",), ("gptq", "quantease"), ("adaround", "quantease"))
+        Field(strict=False, min_length=1, description="lists of passes, the most promising first"),
+    ] = (("gptq",), ("gptq", "quantease"), ("adaround", "quantease"), ("bias_correction",))
     target_drop: Annotated[float, Field(ge=0, description="points that may be lost")] = 1.0
     samples: Annotated[int, Field(ge=1, description="to measure on, from the training data")] = 2000
     seconds: Annotated[float, Field(gt=0, description="after which no further try begins")] = 120.0

@@ -1,0 +1,211 @@
+"""What each post-training technique does to each of the example's nets, beside today's tools, in one run.
+
+    python -m examples.fashion_mnist.techniques [--nets resnet8,mobilenet_v2] [--seeds 3] [--document FILE]
+
+Every cell is the accuracy lost on the 10,000 test images, in points, as mean and largest distance from it over seeds; a
+seed chooses the 512 training images to calibrate with. The result goes to `techniques.json` and between the markers of
+the document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from examples.fashion_mnist.nets import NETS
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("nets", list(NETS), "Nets to measure.")
+flags.DEFINE_list("only", [], "Techniques to measure; all by default.")
+flags.DEFINE_integer("seeds", 3, "Choices of calibration images.", lower_bound=1)
+flags.DEFINE_integer("samples", 10_000, "Test images.", lower_bound=1)
+flags.DEFINE_string("output", "out/techniques", "Folder for techniques.json.")
+flags.DEFINE_string("document", None, "Document whose table is written anew.")
+
+CALIBRATION = 512
+
+_ENDS = "rules: [{match: {position: first}, weights: {bits: 8}}, {match: {position: last}, weights: {bits: 8}}]"
+
+
+def _recipe(*passes: str, calibrate: str = "{}", weights: str = "{bits: 4}", before: str = "") -> str:
+    lines = [
+        "fold_batch_norm",
+        *([before] if before else []),
+        f"calibrate: {calibrate}",
+        f"quantize: {{weights: {weights}, {_ENDS}}}",
+        *passes,
+        "convert",
+    ]
+    return "version: 1\npasses:\n" + "".join(f"  - {line}\n" for line in lines)
+
+
+_INT8 = "{bits: 8}"
+
+# Techniques by the name in the table: the text of a recipe. First and last layer keep 8 bits.
+TECHNIQUES: Mapping[str, str] = {
+    "int8: min-max": _recipe(weights=_INT8),
+    "int8: moving average": _recipe(weights=_INT8, calibrate="{method: moving_average}"),
+    "int8: percentile 99.99": _recipe(weights=_INT8, calibrate="{method: percentile, percentile: 99.99}"),
+    "int8: entropy": _recipe(weights=_INT8, calibrate="{method: entropy}"),
+    "int8: MSE": _recipe(weights=_INT8, calibrate="{method: mse}"),
+    "W4A8: nearest": _recipe(),
+    "W4A8: MSE weights": _recipe(weights="{bits: 4, range: mse}"),
+    "W4A8: entropy weights": _recipe(weights="{bits: 4, range: entropy}"),
+    "W4A8: percentile weights": _recipe(weights="{bits: 4, range: percentile}"),
+    "W4A8: equalization": _recipe(before="cross_layer_equalization"),
+    "W4A8: SmoothQuant": _recipe(before="smooth_quant"),
+    "W4A8: bias correction": _recipe("bias_correction"),
+    "W4A8: GPTQ": _recipe("gptq"),
+    "W4A8: GPTQ + QuantEase": _recipe("gptq", "quantease"),
+    "W4A8: AdaRound": _recipe("adaround"),
+    "W4A8: equalization + GPTQ": _recipe("gptq", before="cross_layer_equalization"),
+    "W4A8: best_wi4_ai8": _recipe("accuracy_aware: {target_drop: 0.5}"),
+}
+
+
+def calibration(seed: int) -> np.ndarray:
+    """float32 [512, 28, 28, 1], chosen from the training images."""
+    from tfq_pipeline import datasets
+
+    images, _ = datasets.fashion_mnist.arrays("train", hold_out=False)
+    return images[np.random.default_rng(seed).choice(len(images), CALIBRATION, replace=False)]
+
+
+def tensorflow_int8(float_model: bytes, model: Any, images: np.ndarray) -> bytes:
+    """What TFLiteConverter makes: full integer, 8 bits."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    converted: bytes = converter.convert()
+    return converted
+
+
+def edge_quantizer(bits: int, algorithm: str, float_model: bytes, model: Any, images: np.ndarray) -> bytes:
+    """What ai-edge-quantizer makes: convolutions and dense layers at `bits`, the rest at 8, where it can."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    made = quantizer.Quantizer(float_model)
+    made.load_quantization_recipe(recipe.static_wi8_ai8())
+    if bits == 4:
+        from ai_edge_quantizer import qtyping
+
+        config = qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                4, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+            ),
+            activation_tensor_config=qtyping.TensorQuantizationConfig(8, symmetric=False),
+            compute_precision=qtyping.ComputePrecision.INTEGER,
+        )
+        for operation in (qtyping.TFLOperationName.CONV_2D, qtyping.TFLOperationName.FULLY_CONNECTED):
+            made.update_quantization_recipe(".*", operation, config, algorithm)
+    signature, (name,) = next((key, tuple(entry["inputs"])) for key, entry in _signatures(float_model).items())
+    statistics = made.calibrate({signature: [{name: image[None]} for image in images]})
+    return bytes(made.quantize(statistics).quantized_model)
+
+
+def _signatures(model: bytes) -> Mapping[str, Any]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    found: Mapping[str, Any] = Interpreter(model_content=model).get_signature_list()
+    return found
+
+
+# Today's tools: made of the float .tflite, the Keras model and calibration images.
+OPPONENTS: Mapping[str, Callable[[bytes, Any, np.ndarray], bytes]] = {
+    "int8: TFLiteConverter": tensorflow_int8,
+    "int8: ai-edge-quantizer": partial(edge_quantizer, 8, "min_max_uniform_quantize"),
+    "W4A8: ai-edge-quantizer": partial(edge_quantizer, 4, "min_max_uniform_quantize"),
+    "W4A8: ai-edge-quantizer MSE": partial(edge_quantizer, 4, "MSE"),
+}
+
+
+def measured(net: str) -> Iterator[dict[str, Any]]:
+    """One entry a technique and seed."""
+    import keras
+
+    import tfq_pipeline as tfq
+    from tfq_pipeline import datasets, evaluation, pipeline, recipe
+    from tfq_pipeline.tflite.interpreter import open_model
+
+    path = Path(__file__).with_name(f"{net}.keras")
+    test = datasets.load("fashion_mnist", "test").take(FLAGS.samples)
+    model = keras.models.load_model(path)
+
+    def accuracy(data: bytes) -> float:
+        return evaluation.measure(open_model(data).run, test)["accuracy"]
+
+    float_model = pipeline.lower_float(pipeline.importers.open_graph(str(path)).graph.fold_batch_norm())
+    before = accuracy(float_model)
+    wanted = FLAGS.only or [*OPPONENTS, *TECHNIQUES]
+    for seed in range(FLAGS.seeds):
+        images = calibration(seed)
+        for name in wanted:
+            started = time.perf_counter()
+            try:
+                if name in OPPONENTS:
+                    data = OPPONENTS[name](float_model, model, images)
+                else:
+                    chosen = recipe.parse(TECHNIQUES[name], name, name)
+                    data = tfq.quantize(str(path), chosen, calibration=images, train="fashion_mnist", seed=seed).data
+                found: dict[str, Any] = {"drop": 100 * (before - accuracy(data)), "bytes": len(data)}
+            except (RuntimeError, ValueError, TypeError, KeyError) as error:
+                found = {"refused": next(iter(str(error).splitlines()), type(error).__name__)}
+            seconds = round(time.perf_counter() - started, 2)
+            entry = {"net": net, "float": before, "technique": name, "seed": seed, **found, "seconds": seconds}
+            print(json.dumps(entry), file=sys.stderr, flush=True)
+            yield entry
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    """Markdown: a row a technique, a column a net."""
+    nets = list(dict.fromkeys(entry["net"] for entry in entries))
+    floats = {entry["net"]: entry["float"] for entry in entries}
+    lines = [
+        "| technique | " + " | ".join(nets) + " |",
+        "| --- |" + " --- |" * len(nets),
+        "| float accuracy | " + " | ".join(f"{floats[net]:.4f}" for net in nets) + " |",
+    ]
+    for name in dict.fromkeys(entry["technique"] for entry in entries):
+        cells = [_cell([e for e in entries if e["technique"] == name and e["net"] == net]) for net in nets]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(entries: list[dict[str, Any]]) -> str:
+    drops = [entry["drop"] for entry in entries if "drop" in entry]
+    if not drops:
+        return "refused" if entries else ""
+    mean = float(np.mean(drops))
+    return f"{mean:.2f} ± {max(abs(drop - mean) for drop in drops):.2f}"
+
+
+def main(argv: list[str]) -> None:
+    """Measures, writes, prints."""
+    del argv
+    entries = [entry for net in FLAGS.nets for entry in measured(net)]
+    output = Path(FLAGS.output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "techniques.json").write_text(json.dumps(entries, indent=1) + "\n")
+    shown = table(entries)
+    print(shown)
+    if FLAGS.document:
+        document = Path(FLAGS.document)
+        marked = re.compile(r"(<!-- techniques -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        document.write_text(marked.sub(lambda match: match[1] + shown + match[2], document.read_text()))
+
+
+if __name__ == "__main__":
+    app.run(main)
