@@ -65,7 +65,10 @@ constexpr const MulKernel* kMulKernels[] = {
 };
 
 constexpr const LookupKernel* kLookupKernels[] = {
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+    &vlut_qs8_u64_avx512_vnni,
+    &vlut_qs8_u32_avx2,
+#elif defined(__aarch64__)
     &vlut_qs8_u16_neon,
 #endif
     &vlut_qs8_u1_reference,
