@@ -26,16 +26,13 @@ DEVICES = ("host", "emulator")
 
 
 def agreement(path: Path) -> dict[str, Any]:
-    """Outputs of a file with the delegate against the runtime's built-in kernels, on every test image.
-
-    XNNPACK is left out of both: it rounds the additions that the delegate leaves to the runtime in another way.
-    """
+    """Outputs of a file with the delegate against those of the runtime alone, as it comes, on every test image."""
     from tfq_pipeline import readers
     from tfq_pipeline.tflite.interpreter import open_model
 
     plain, delegated = (
-        open_model(path, default_delegates=False),
-        open_model(path, delegate="int4", default_delegates=False),
+        open_model(path),
+        open_model(path, delegate="int4"),
     )
     samples, differing, largest = 0, 0, 0
     for batch in readers.open_data(DATA, plain.inputs, "test", labels=True):
@@ -128,7 +125,7 @@ def show(runs: list[dict[str, Any]], agreed: list[dict[str, Any]], benchmarks: l
     for entry in agreed:
         console.print(
             f"{entry['model']}: with the delegate {entry['differing']} of {entry['samples']} outputs differ "
-            "from the runtime's built-in kernels'"
+            "from the runtime's own"
         )
     console.print("Emulated times say nothing about a phone; they show that the files run there.")
 

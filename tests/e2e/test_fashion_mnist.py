@@ -28,16 +28,17 @@ def test_int4_from_keras_to_an_arm64_device(tfq: Command, tmp_path: Path, adb_po
 
     evaluated = tfq("evaluate", output, "--data=fashion_mnist", "--delegate=int4", "--json").document()
     assert evaluated["samples"] == 10_000
-    # The pipeline measured through XNNPACK, which rounds some operators otherwise than the built-in kernels do.
-    assert evaluated["metrics"]["accuracy"] == pytest.approx(document["metrics"]["quantized"]["accuracy"], abs=1e-3)
-    plain, delegated = open_model(output, default_delegates=False), open_model(output, delegate="int4")
-    for batch in datasets.load("fashion_mnist", "test", 1000).take(1000):
-        np.testing.assert_array_equal(delegated.run(batch.inputs)[0], plain.run(batch.inputs)[0])
+    assert evaluated["metrics"]["accuracy"] == document["metrics"]["quantized"]["accuracy"]
+    for xnnpack in (True, False):
+        plain = open_model(output, default_delegates=xnnpack)
+        delegated = open_model(output, delegate="int4", default_delegates=xnnpack)
+        for batch in datasets.load("fashion_mnist", "test", 1000).take(1000):
+            np.testing.assert_array_equal(delegated.run(batch.inputs)[0], plain.run(batch.inputs)[0])
 
     quick = ("--num_runs=2", "--warmup_runs=1", "--min_secs=0", f"--adb_port={adb_port}", "--json")
     for delegate in ([], ["--delegate=int4"]):
         (entry,) = tfq("benchmark", output, "--device=emulator", *delegate, *quick).document()
         assert (entry["device"], entry["emulated"]) == ("emulator", True)
         assert entry["device_info"]["abi"].startswith("arm64")
-        linear = len(document["inspect"]["weights"])
-        assert entry["nodes"]["delegated"] >= (linear if delegate else 0)
+        assert entry["nodes"]["total"] == sum(document["inspect"]["ops"].values())
+        assert entry["nodes"]["delegated"] == (entry["nodes"]["total"] if delegate else 0)
