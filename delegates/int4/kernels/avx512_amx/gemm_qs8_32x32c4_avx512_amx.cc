@@ -171,9 +171,17 @@ void SumTiles(const Activations& rows, const uint8_t* groups, int32_t group_coun
   }
 }
 
+// Not for sums deeper than whole bytes allow; nor for short sums of few columns, of which a step would be mostly
+// padding.
+template <int32_t bits>
+bool TilesServe(const GemmShape& shape) {
+  const int64_t depth = int64_t{shape.taps} * shape.channels;
+  return depth <= kMaxDepth32c4<bits> && (depth > kStepBytes / 2 || shape.n > 3 * kNr32);
+}
+
 template <int32_t bits>
 void Run(const GemmShape& shape, const GemmTile& tile) {
-  if (int64_t{shape.taps} * shape.channels > kMaxDepth32c4<bits>) {
+  if (!TilesServe<bits>(shape)) {
     for (int32_t m = 0; m < tile.m; m += kMaxRows) {
       RunRows32c4<bits>(shape, tile, m, std::min(kMaxRows, tile.m - m), kMr);
     }
