@@ -25,8 +25,19 @@ constexpr ActivationBounds kActivationBounds[] = {
     {abi::Activation::kReluN1To1, true, -1, true, 1},
 };
 
-// Zero point plus the bound in output steps, halves away from zero, saturated to int8.
-int32_t QuantizeBound(float bound, const abi::QuantizationParams& params) {
+// XNNPACK takes these operators in int8.
+bool XnnpackBounds(const NodeView& view) {
+  return view.match == Match::kXnnpack && (view.kind == OpKind::kAdd || view.kind == OpKind::kMul);
+}
+
+// Zero point plus the bound in output steps, saturated to int8. Built-in kernels round the bound, halves away from
+// zero; XNNPACK the sum, halves to even.
+int32_t QuantizeBound(float bound, const NodeView& view) {
+  const abi::QuantizationParams& params = view.output()->params;
+  if (XnnpackBounds(view)) {
+    const float zero_point = static_cast<float>(params.zero_point);
+    return static_cast<int32_t>(std::lrint(std::clamp<float>(bound / params.scale + zero_point, INT8_MIN, INT8_MAX)));
+  }
   const double value = params.zero_point + static_cast<double>(std::round(bound / params.scale));
   return static_cast<int32_t>(std::clamp<double>(value, INT8_MIN, INT8_MAX));
 }
@@ -102,8 +113,8 @@ OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
   OutputStage stage{view.output()->params.zero_point, INT8_MIN, INT8_MAX, rounding};
   for (const ActivationBounds& bounds : kActivationBounds) {
     if (bounds.activation != view.activation) continue;
-    if (bounds.has_low) stage.min = QuantizeBound(bounds.low, view.output()->params);
-    if (bounds.has_high) stage.max = QuantizeBound(bounds.high, view.output()->params);
+    if (bounds.has_low) stage.min = QuantizeBound(bounds.low, view);
+    if (bounds.has_high) stage.max = QuantizeBound(bounds.high, view);
   }
   return stage;
 }

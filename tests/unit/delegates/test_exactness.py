@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
 
-from tests.unit.delegates.around import random_net
-from tests.unit.delegates.model_builder import ModelBuilder, random_network
+from tests.unit.delegates.around import AroundNet, random_net
+from tests.unit.delegates.model_builder import ACTIVATIONS, ModelBuilder, random_network
 from tfq_pipeline import delegate, native
 from tfq_pipeline.errors import BadInput
 
@@ -75,6 +76,27 @@ def test_operators_around_are_bit_exact(match: str, tier: str, tmp_path: Path) -
         assert told["declined"] == []
         taken.update(node["op"] for node in told["taken"])
     assert len(taken) == 17
+
+
+@pytest.mark.parametrize("match", RESOLVERS)
+@pytest.mark.parametrize("name", ["ADD", "MUL"])
+def test_fused_bounds_between_two_steps(match: str, name: str) -> None:
+    """6 / 12, 6 / 4 and 1 / 2 output steps are ties, which the runtimes round differently."""
+    for seed, (activation, scale) in enumerate([("relu6", 12.0), ("relu6", 4.0), ("relu_n1_to_1", 2.0)]):
+        rng = np.random.default_rng(seed)
+        net = AroundNet(rng)
+        x = net.input()
+        a = net.layer(x, out=16)
+        b = net.layer(x, out=16)
+        options = getattr(schema, f"{name.capitalize()}OptionsT")()
+        options.fusedActivationFunction = ACTIVATIONS[activation]
+        output = net.op(name, [a.tensor, b.tensor], net.value(a.shape, scale, seed), options)
+        net.builder.outputs = [output.tensor]
+        model = net.builder.build()
+        values = rng.integers(-128, 128, x.shape).astype(np.int8)
+        expected = run(model, values, None, RESOLVERS[match])
+        ours = run(model, values, [delegate.load(match=match)], RESOLVERS[match])
+        np.testing.assert_array_equal(ours, expected, err_msg=f"{activation}, scale {scale}")
 
 
 def test_resized_batch_is_bit_exact() -> None:
