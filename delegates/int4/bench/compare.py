@@ -35,6 +35,9 @@ from tfq_pipeline.tflite.operators import LINEAR
 
 Interpreter = Any
 
+# Of the delegate's report: packed weights, tensors between its nodes, working memory of its threads.
+_MEMORY = ("packed_bytes", "arena_bytes", "scratch_bytes")
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -179,7 +182,7 @@ def _document(
         "delegated": report.get("delegated", 0),
         "nodes": report.get("total"),
         "kernels": sorted({node["kernel"] for node in report.get("taken", [])}),
-        "memory": report.get("memory"),
+        "memory": {key: report[key] for key in _MEMORY if key in report},
     }
 
 

@@ -178,8 +178,8 @@ def _costs(run: Run) -> Iterator[Measure]:
         ours, int8 = c.get("i4", True), c.get("i8")
         if ours:
             yield Measure("mobilenet_v2: prepare", run.where, ours["prepare_ms"], _PREPARE_MS, unit=" ms")
-        if ours and int8 and ours["memory"]:
-            share = ours["memory"]["weight_bytes"] / int8["weight_bytes"]
+        if ours and int8 and (packed := ours["memory"].get("packed_bytes")):
+            share = packed / int8["weight_bytes"]
             yield Measure("mobilenet_v2: packed weights of int8's", run.where, share, _OF_INT8_WEIGHTS)
 
 

@@ -191,7 +191,7 @@ def test_measures_beside_targets(tmp_path: Path) -> None:
         _variant("f32", False, 1, 5.0),
         _variant("i8", False, 1, 2.0),
         _variant("i4", False, 1, 10.0),
-        _variant("i4", True, 1, 1.8, memory={"weight_bytes": 1_700_000}),
+        _variant("i4", True, 1, 1.8, memory={"packed_bytes": 1_700_000}),
     ]
     dense = [
         _variant("i4b32_dynamic", False, 1, 1.0),
