@@ -121,10 +121,11 @@ def read_runs(folder: Path) -> list[Run]:
 def measures(runs: Sequence[Run], kernels: Mapping[str, Any]) -> list[Measure]:
     """Everything that has a target, as far as it was measured."""
     found: list[Measure] = []
-    for run in runs:
-        found += _of_int8(run)
-    for run in runs[:1]:
-        found += [*_of_stock(run), *_dense(run, kernels), *_costs(run)]
+    for part in (_of_int8, _of_stock, lambda run: _dense(run, kernels)):
+        for run in runs:
+            found += part(run)
+    if runs:
+        found += _costs(runs[0])
     return found
 
 
@@ -285,8 +286,8 @@ def sections(runs: Sequence[Run], kernels: Mapping[str, Any]) -> dict[str, str]:
         "about": f"{about['cpu']}, {about['cpus']} CPUs ({' '.join(about['isa'])}); {about['runtime']}; "
         f"commit {about['commit']}; {about['date'][:10]}.",
         "measures": measure_table(measures(runs, kernels)),
-        "formats": format_table(runs[0]),
         **{f"models {run.where}": model_table(run, kernels) for run in runs},
+        **{f"formats {run.where}": format_table(run) for run in runs},
     }
     if kernels:
         parts |= {"bounds": bound_table(kernels), "kernels": kernel_table(kernels)}
