@@ -95,7 +95,9 @@ class AdbDevice:
         listed = states(port)
         if serial not in listed:
             there = ", ".join(f"{name} ({state})" for name, state in sorted(listed.items())) or "none"
-            raise BadInput(f"device '{serial}': adb lists no such device; connect it, or choose of: {there}")
+            raise BadInput(
+                f"device '{serial}': adb lists no such device; it lists: {there}; connect it, or give one of those"
+            )
         if listed[serial] != "device":
             mend = {
                 "unauthorized": "allow this computer on the device's screen",
