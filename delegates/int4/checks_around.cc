@@ -18,6 +18,7 @@ float Ratio(const abi::Tensor& numerator, const abi::Tensor& denominator) {
 
 std::string CheckInt8(const abi::Tensor& tensor, const char* role) {
   const std::string name = std::string(role) + " " + Quoted(tensor);
+  if (tensor.dims == nullptr) return name + " has no dimensions";
   if (tensor.type != abi::Type::kInt8) return name + " is " + abi::TypeName(tensor.type) + ", not INT8";
   const auto* affine = static_cast<const abi::AffineQuantization*>(tensor.quantization.params);
   if (tensor.quantization.type != abi::QuantizationType::kAffine || affine == nullptr || affine->scale == nullptr) {
@@ -184,7 +185,15 @@ std::string CheckPaddings(const NodeView& view) {
 std::string CheckShape(const NodeView& view) {
   if (view.constant(0) == nullptr) return "its shape is not a tensor";
   if (Rank(*view.constant(0)) != 1) return "its shape has rank " + Number(Rank(*view.constant(0)));
-  return CheckConstant(view, static_cast<size_t>(Dim(*view.constant(0), 0)), "shape");
+  std::string reason = CheckConstant(view, static_cast<size_t>(Dim(*view.constant(0), 0)), "shape");
+  if (!reason.empty()) return reason;
+  const int32_t* sizes = static_cast<const int32_t*>(view.constant(0)->data);
+  const int32_t* end = sizes + Dim(*view.constant(0), 0);
+  int64_t elements = 1;
+  for (const int32_t* size = sizes; size != end && elements <= INT32_MAX; ++size) elements *= std::max(1, *size);
+  const bool sound = std::all_of(sizes, end, [](int32_t size) { return size >= -1; }) &&
+                     std::count(sizes, end, -1) <= 1 && elements <= INT32_MAX;
+  return sound ? "" : "its shape is " + Shape(sizes, end);
 }
 
 std::string CheckNoActivation(const NodeView& view) {

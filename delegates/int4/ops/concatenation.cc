@@ -18,6 +18,7 @@ class Concatenation : public Op {
     if (axis < 0 || axis >= rank) return "axis " + Number(axis_) + " of " + Number(rank) + " dimensions";
     Dims output = inputs[0];
     output[static_cast<size_t>(axis)] = 0;
+    int64_t total = 0;
     pieces_.clear();
     for (const Dims& input : inputs) {
       for (int32_t i = 0; i < rank; ++i) {
@@ -26,9 +27,11 @@ class Concatenation : public Op {
           return "inputs differ in shape beside axis " + Number(axis);
         }
       }
-      output[static_cast<size_t>(axis)] += input[static_cast<size_t>(axis)];
+      total += input[static_cast<size_t>(axis)];
       pieces_.push_back(ElementsOf(input.data() + axis, input.data() + rank));
     }
+    if (total > INT32_MAX) return "output of " + Number(total) + " along axis " + Number(axis);
+    output[static_cast<size_t>(axis)] = static_cast<int32_t>(total);
     rows_ = ElementsOf(output.data(), output.data() + axis);
     *outputs = {output};
     return "";

@@ -1,6 +1,7 @@
 // Rows and columns of the zero point around an image. In front of a convolution it is folded into that (partition.cc).
 #include "delegates/int4/ops/pad.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "delegates/int4/ops/op.h"
@@ -16,9 +17,11 @@ class Pad : public Op {
   std::string Resize(const Shapes& inputs, Shapes* outputs) override {
     const Dims& input = inputs[0];
     if (input.size() != 4) return "input has " + std::to_string(input.size()) + " dimensions, not 4";
+    const int64_t height = int64_t{input[1]} + padding_.top + padding_.bottom;
+    const int64_t width = int64_t{input[2]} + padding_.left + padding_.right;
+    if (std::max(height, width) > INT32_MAX) return "output of more than 2^31 rows or columns";
     input_ = input;
-    *outputs = {
-        {input[0], input[1] + padding_.top + padding_.bottom, input[2] + padding_.left + padding_.right, input[3]}};
+    *outputs = {{input[0], static_cast<int32_t>(height), static_cast<int32_t>(width), input[3]}};
     return "";
   }
 
