@@ -16,7 +16,7 @@ from typing import Any
 
 from tfq_pipeline import importers, readers
 from tfq_pipeline import recipe as recipes
-from tfq_pipeline.data import Data, InputSpec
+from tfq_pipeline.data import Data, InputSpec, noise
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
@@ -254,8 +254,6 @@ def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 
 def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
-    if state.calibration is None:
-        raise BadInput("recipe: 'quantize' needs activation ranges; put 'calibrate' before it")
     linear = [op.name for op in state.graph.linear_ops()]
     ends: dict[str, set[recipes.Position]] = {}
     if linear:
@@ -264,13 +262,7 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
     def request(name: str, kind: str, op: str | None) -> LayerRequest:
         layer = recipes.Layer(name, kind, op, frozenset(ends.get(name, ())))
-        weights, activations = recipes.spec_for(config, layer)
-        return LayerRequest(
-            None
-            if weights is None
-            else Request(weights.bits, weights.symmetric, weights.granularity, range=weights.range),
-            None if activations is None else Request(activations.bits, activations.symmetric),
-        )
+        return _layer_request(*recipes.spec_for(config, layer))
 
     plan = plan_layers(state.graph, state.calibration, request)
     return replace(state, plan=plan), {"layers_by_bits": _layers_by_bits(plan)}
@@ -278,6 +270,24 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 def _layers_by_bits(plan: Plan) -> dict[str, int]:
     return {str(bits): count for bits, count in sorted(Counter(t.bits for t in plan.weights.values()).items())}
+
+
+def _layer_request(weights: recipes.WeightSpec | None, activations: recipes.ActivationSpec | None) -> LayerRequest:
+    if weights is None or activations is None:
+        return LayerRequest(None, None)
+    return LayerRequest(
+        Request(
+            weights.bits,
+            weights.symmetric,
+            weights.granularity,
+            range=weights.range,
+            group_size=weights.group_size,
+            decoded=activations.mode == "float",
+        ),
+        Request(activations.bits, activations.symmetric or activations.bits == 16)
+        if activations.mode == "static"
+        else None,
+    )
 
 
 def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -394,8 +404,9 @@ def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
     data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, state.layer_names)
-    samples = state.sources.calibration or state.sources.test
-    assert samples is not None
+    samples = (
+        state.sources.calibration or state.sources.test or noise(state.graph.inputs, _VERIFIED_SAMPLES, state.seed)
+    )
     started = time.perf_counter()
     checked = verify(
         data,

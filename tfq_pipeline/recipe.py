@@ -30,6 +30,14 @@ Position = Literal["first", "last"]
 WeightRange = Literal["minmax", "percentile", "entropy", "mse"]
 
 
+Granularity = Literal["tensor", "channel", "group"]
+GroupSize = Annotated[int, Field(ge=16, le=256, multiple_of=16, description="input channels with one scale")]
+
+# When activations become integers: at ranges that calibration found, at those of each input while the layer runs
+# ("dynamic range"), or never, so that weights are decoded ("weight only").
+Mode = Literal["static", "dynamic", "float"]
+
+
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -47,21 +55,33 @@ class _Pass(_Options):
     after: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str | None] = None
 
+    def follows(self) -> tuple[str, ...]:
+        """Passes that have to come before it with these options."""
+        return self.after
+
 
 class WeightSpec(_Options):
     """How weights are quantized. TFLite computes with symmetric weights alone."""
 
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     symmetric: Literal[True] = True
-    granularity: Literal["tensor", "channel"] = "channel"
+    granularity: Granularity = "channel"
+    group_size: GroupSize | None = None
     range: WeightRange = "minmax"
+
+    @model_validator(mode="after")
+    def _groups_have_a_size(self) -> WeightSpec:
+        if (self.granularity == "group") != (self.group_size is not None):
+            raise ValueError("granularity group and group_size belong together; give both or none")
+        return self
 
 
 class ActivationSpec(_Options):
     """How activations are quantized."""
 
-    bits: Literal[8] = 8
+    bits: Literal[8, 16] = 8
     symmetric: bool = False
+    mode: Mode = "static"
 
 
 class WeightOverride(_Options):
@@ -69,15 +89,17 @@ class WeightOverride(_Options):
 
     bits: Annotated[int, Field(ge=2, le=8)] | None = None
     symmetric: Literal[True] | None = None
-    granularity: Literal["tensor", "channel"] | None = None
+    granularity: Granularity | None = None
+    group_size: GroupSize | None = None
     range: WeightRange | None = None
 
 
 class ActivationOverride(_Options):
     """The keys of `ActivationSpec` that a rule changes."""
 
-    bits: Literal[8] | None = None
+    bits: Literal[8, 16] | None = None
     symmetric: bool | None = None
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +220,11 @@ class Quantize(_Pass):
     activations: ActivationSpec = ActivationSpec()
     rules: Annotated[tuple[Rule, ...], Field(strict=False, description="later rules win")] = ()
 
+    def follows(self) -> tuple[str, ...]:
+        """Static activations need ranges."""
+        modes = [self.activations.mode, *(r.activations.mode for r in self.rules if r.activations is not None)]
+        return self.after if "static" in modes else ()
+
 
 class _Reconstruction(_Pass):
     after: ClassVar[tuple[str, ...]] = ("quantize",)
@@ -265,8 +292,8 @@ class Convert(_Pass):
 
     kind: ClassVar[str] = "convert"
     after: ClassVar[tuple[str, ...]] = ("quantize",)
-    inputs: Literal["int8", "float32"] = "int8"
-    outputs: Literal["int8", "float32"] = "int8"
+    inputs: Literal["int8", "int16", "float32"] = "int8"
+    outputs: Literal["int8", "int16", "float32"] = "int8"
 
 
 PassConfig = (
@@ -338,7 +365,10 @@ def spec_for(config: Quantize, layer: Layer) -> tuple[WeightSpec | None, Activat
             continue
         skipped = rule.skip
         if rule.weights is not None:
-            weights = weights.model_copy(update=rule.weights.model_dump(exclude_none=True))
+            changes = rule.weights.model_dump(exclude_none=True)
+            if changes.get("granularity", "group") != "group":
+                changes["group_size"] = None
+            weights = weights.model_copy(update=changes)
         if rule.activations is not None:
             activations = activations.model_copy(update=rule.activations.model_dump(exclude_none=True))
     return (None, None) if skipped else (weights, activations)
@@ -466,7 +496,7 @@ def _pass(document: _Document, index: int, entry: Any) -> PassConfig:
 def _check_order(document: _Document, passes: Sequence[PassConfig]) -> None:
     kinds = [config.kind for config in passes]
     for i, config in enumerate(passes):
-        for needed in config.after:
+        for needed in config.follows():
             if needed not in kinds[:i]:
                 raise document.error(
                     ("passes", i), f"'{config.kind}' needs '{needed}' before it; put '- {needed}' there"

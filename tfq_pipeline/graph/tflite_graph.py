@@ -144,7 +144,7 @@ class TfliteGraph:
     def _float_only(self, op: fb.Op) -> str | None:
         if op.name not in SCALES and not self.is_linear(op):
             return "its weights are computed" if op.name in LINEAR else "has no integer operator"
-        fused = _fused_activation(op)
+        fused = fused_activation(op)
         return None if fused in _FUSED else f"has no integer operator with {fused} fused into it"
 
     def batch_norms(self) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def _free_shape(tensor: Any) -> tuple[int | None, ...]:
 def _window(op: fb.Op) -> dict[str, Any]:
     """Activation, strides, dilations and padding of a linear operator as `LinearOp` has them."""
     options = op.operator.builtinOptions
-    activation = _fused_activation(op)
+    activation = fused_activation(op)
     padding: Padding = "SAME" if getattr(options, "padding", 1) == 0 else "VALID"
     return {
         "activation": None if activation == "NONE" else activation,
@@ -224,6 +224,7 @@ def _window(op: fb.Op) -> dict[str, Any]:
     }
 
 
-def _fused_activation(op: fb.Op) -> str:
+def fused_activation(op: fb.Op) -> str:
+    """The activation that an operator applies to its result, by the schema's name; "NONE" where it has none."""
     value = getattr(op.operator.builtinOptions, "fusedActivationFunction", 0)
     return next(k for k, v in vars(fb.schema().ActivationFunctionType).items() if v == value and k.isupper())

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
-from tfq_pipeline.graph.tflite_graph import TfliteGraph
+from tfq_pipeline.graph.tflite_graph import TfliteGraph, fused_activation
 from tfq_pipeline.lowering.rewrite_weights import write_weights
 from tfq_pipeline.numerics.affine import Affine, from_range, quantize
 from tfq_pipeline.plan import Plan
@@ -161,6 +161,20 @@ class _Writer:
             for before in write_weights(self.model, op, self._linear(layer), self.plan.weights[layer], source):
                 self.operators.append((before, None))
         self.operators.append((op.operator, layer))
+        if layer is not None and self.plan.weights[layer].group_size is not None:
+            self._unfuse_activation(op)
+
+    def _unfuse_activation(self, op: fb.Op) -> None:
+        """Makes a fused activation an operator of its own: LiteRT's kernel for groups leaves it out."""
+        activation = fused_activation(op)
+        if activation == "NONE":
+            return
+        (output,) = map(int, op.operator.outputs)
+        name = f"{fb.text(op.outputs[0].name)}_before_{activation.lower()}"
+        before = edit.add_tensor(self.model, op.outputs[0], name, "FLOAT32")
+        op.operator.builtinOptions.fusedActivationFunction = 0
+        op.operator.outputs = np.array([before], np.int32)
+        self.operators.append((edit.operator(self.model, activation, [before], [output]), None))
 
     def _source(self, op: fb.Op, position: int) -> int:
         """The tensor that an operator read at a position before it was rewritten."""

@@ -14,14 +14,12 @@ from tfq_pipeline.numerics.affine import Affine, channel_rows, from_range
 from tfq_pipeline.numerics.grouping import to_groups
 from tfq_pipeline.passes.calibrate import Calibration, scale_source
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
-from tfq_pipeline.tflite.operators import FIXED_SCALE_16
+from tfq_pipeline.tflite.operators import FIXED_SCALE_16, GROUPED, INT4_KERNELS, Reads
+
+_INTEGER_READS: Mapping[int, Reads] = {8: "int8", 16: "int16"}
 
 # Leaves a bias of int32 one bit of room for the sum it is added to.
 _LARGEST_BIAS = 2.0**30
-
-
-# Operators whose weights may have one scale for each group of input channels: others have no such kernel.
-GROUPED = frozenset({"FULLY_CONNECTED"})
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,14 @@ def quantize(
     weights: dict[str, TensorPlan] = {}
     for op in linear.values():
         spec = asked[op.name].weights
-        source = None if op.name in floats else activations.get(scale_source(tensors, op.input))
-        if spec is not None and spec.granularity == "group" and not _groupable(op, spec):
-            reasons[op.name] = f"no runtime reads groups of {spec.group_size} of its weights: one scale a channel"
-            spec = replace(spec, granularity="channel", group_size=None)
-        weights[op.name] = FLOAT if spec is None else weight_plan(op, spec, None if source is None else source.affine)
+        source = None if op.name in floats else activations[scale_source(tensors, op.input)].affine
+        if spec is None:
+            weights[op.name] = FLOAT
+            continue
+        spec, why = _runnable(op, spec, source)
+        if why is not None:
+            reasons[op.name] = why
+        weights[op.name] = weight_plan(op, spec, source)
     return Plan(weights, activations, frozenset(floats), reasons)
 
 
@@ -124,9 +125,21 @@ def _activation_requests(tensors: Sequence[Tensor], asked: Mapping[str, LayerReq
     return found
 
 
-def _groupable(op: LinearOp, spec: Request) -> bool:
-    assert spec.group_size is not None
-    return op.op in GROUPED and op.kernel.shape[-1] % spec.group_size == 0
+def _runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Request, str | None]:
+    """What is asked of weights in a form that runtimes have kernels for, and why where that is something else."""
+    reads: Reads = ("decoded" if asked.decoded else "dynamic") if source is None else _INTEGER_READS[source.bits]
+    why = None
+    if asked.group_size is not None:
+        grouped = op.op in GROUPED and reads == "dynamic" and asked.bits <= 4
+        if not grouped or op.kernel.shape[-1] % asked.group_size:
+            shape = "x".join(map(str, op.kernel.shape))
+            why = f"no kernel of {op.op} reads {shape} weights of {asked.bits} bits in groups of {asked.group_size}"
+            why = f"{why}: one scale a channel"
+            asked = replace(asked, granularity="channel", group_size=None)
+    if asked.bits <= 4 and reads not in INT4_KERNELS[op.op]:
+        why = f"no kernel of {op.op} reads 4-bit weights beside {reads} activations: 8 bits"
+        asked = replace(asked, bits=8)
+    return asked, why
 
 
 def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPlan:

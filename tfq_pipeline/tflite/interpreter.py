@@ -41,6 +41,7 @@ class Port:
     index: int
     name: str
     shape: tuple[int, ...]
+    free: tuple[bool, ...]
     dtype: np.dtype[Any]
     scale: float
     zero_point: int
@@ -85,7 +86,12 @@ class TfliteModel:
     def inputs(self) -> tuple[InputSpec, ...]:
         """Shapes without the batch dimension; real values, so float32 for quantized inputs."""
         return tuple(
-            InputSpec(p.name, p.shape[1:], "float32" if p.quantized else p.dtype.name) for p in self.input_ports
+            InputSpec(
+                p.name,
+                tuple(None if free else n for n, free in list(zip(p.shape, p.free, strict=True))[1:]),
+                "float32" if p.quantized else p.dtype.name,
+            )
+            for p in self.input_ports
         )
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -107,7 +113,23 @@ class TfliteModel:
         rows = list(self._rows(inputs, wanted))
         return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
+    def _fit(self, inputs: Sequence[np.ndarray]) -> None:
+        """Gives free dimensions the size that the inputs have."""
+        for port, x in zip(self.input_ports, inputs, strict=True):
+            wanted = (port.shape[0], *x.shape[1:])
+            if any(port.free[1:]) and len(wanted) == len(port.shape):
+                self._interpreter.resize_tensor_input(port.index, wanted)
+        if any(any(port.free[1:]) for port in self.input_ports):
+            try:
+                self._interpreter.allocate_tensors()
+            except RuntimeError as error:
+                raise BadInput(
+                    f"inputs of shapes {[x.shape for x in inputs]}: the model takes none of that size "
+                    f"({first_line(error)}); give data that fits"
+                ) from error
+
     def _rows(self, inputs: Sequence[np.ndarray], wanted: Sequence[int]) -> Iterator[tuple[np.ndarray, ...]]:
+        self._fit(inputs)
         step = self.input_ports[0].shape[0]
         total = len(inputs[0])
         for start in range(0, total, step):
@@ -197,4 +219,6 @@ def _port(detail: Mapping[str, Any], names: Mapping[int, str]) -> Port:
     shape = tuple(int(n) for n in detail["shape"])
     index = int(detail["index"])
     name = names.get(index, str(detail["name"]))
-    return Port(index, name, shape, np.dtype(detail["dtype"]), float(scale), int(zero_point))
+    signature = tuple(int(n) for n in detail["shape_signature"])
+    free = tuple(n < 0 for n in signature) if len(signature) == len(shape) else (False,) * len(shape)
+    return Port(index, name, shape, free, np.dtype(detail["dtype"]), float(scale), int(zero_point))

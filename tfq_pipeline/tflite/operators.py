@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ LINEAR: Mapping[str, LinearKind] = MappingProxyType(
         "TRANSPOSE_CONV": LinearKind(1, 3, 2, 0, "TransposeConvOptions"),
     }
 )
+
+
+# What a linear operator reads beside its weights: integers at calibrated ranges, floats that it quantizes when it runs
+# ("dynamic range"), or floats beside decoded weights ("weight only").
+Reads = Literal["int8", "int16", "dynamic", "decoded"]
+
+# With which of them LiteRT 2.3 runs INT4 weights.
+INT4_KERNELS: Mapping[str, frozenset[Reads]] = MappingProxyType(
+    {
+        "CONV_2D": frozenset({"int8", "dynamic", "decoded"}),
+        "DEPTHWISE_CONV_2D": frozenset({"int8", "decoded"}),
+        "FULLY_CONNECTED": frozenset({"int8", "int16", "dynamic", "decoded"}),
+        "TRANSPOSE_CONV": frozenset({"decoded"}),
+    }
+)
+
+# Operators whose INT4 weights may have one scale for each group of input channels, read as "dynamic"; the kernels take
+# others and compute nonsense.
+GROUPED = frozenset({"FULLY_CONNECTED"})
 
 
 class Scale(Enum):

@@ -114,7 +114,7 @@ def test_a_nearly_dead_channel_with_a_large_bias_keeps_its_bias(graph):
 
 
 def test_layers_with_float_activations_need_no_ranges(graph):
-    plan = quantize(graph, None, lambda *_: LayerRequest(Request(4, True, "channel"), None))
+    plan = quantize(graph, None, lambda *_: LayerRequest(Request(8, True, "channel"), None))
     assert plan.activations == {}
     assert plan.floats == {t.name for t in graph.tensors() if t.reads}
     assert plan.reasons == {}

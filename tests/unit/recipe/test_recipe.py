@@ -58,3 +58,27 @@ def test_schema_accepts_the_built_in_recipes() -> None:
     jsonschema.validate(yaml.safe_load(BASE), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(BASE.replace("bits: 4", "bits: 9")), schema)
+
+
+def test_only_static_activations_need_ranges() -> None:
+    bare = "version: 1\npasses:\n  - quantize: {activations: {mode: MODE}}\n  - convert\n"
+    for mode in ("dynamic", "float"):
+        recipe.parse(bare.replace("MODE", mode), "my.yaml", "my")
+    with pytest.raises(BadInput, match="'quantize' needs 'calibrate' before it"):
+        recipe.parse(bare.replace("MODE", "static"), "my.yaml", "my")
+
+
+@pytest.mark.parametrize(
+    "weights", ["{granularity: group}", "{group_size: 32}", "{granularity: group, group_size: 33}"]
+)
+def test_groups_have_a_size_that_kernels_take(weights: str) -> None:
+    with pytest.raises(BadInput, match=r"line 6: quantize\.weights"):
+        recipe.parse(BASE.replace("{bits: 4}", weights), "my.yaml", "my")
+
+
+def test_a_rule_takes_layers_out_of_groups() -> None:
+    grouped = BASE.replace("{bits: 4}", "{bits: 4, granularity: group, group_size: 32}")
+    config = recipe.parse(grouped.replace("{bits: 8}", "{granularity: channel}"), "my.yaml", "my").passes[2]
+    assert isinstance(config, recipe.Quantize)
+    weights = [recipe.spec_for(config, recipe.Layer("a", kind))[0] for kind in ("Dense", "DepthwiseConv2D")]
+    assert [(w.granularity, w.group_size) for w in weights if w is not None] == [("group", 32), ("channel", None)]
