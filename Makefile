@@ -135,6 +135,11 @@ techniques:  ## accuracy of every post-training technique on every example net; 
 	$(call heading,techniques)
 	@$(PY) -m examples.fashion_mnist.techniques --document docs/techniques/README.md
 
+.PHONY: bench-arm
+bench-arm: native  ## ARM without an ARM machine: modelled inner loops, instructions that emulated CPUs execute
+	$(call heading,bench for ARM (modelled and emulated))
+	@$(PY) -m delegates.int4.bench.arm --document docs/performance.md
+
 .PHONY: lock
 lock:  ## requirements/lock.txt anew, from pyproject.toml and the package index that pip is set up with
 	@.venv/bin/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --strip-extras \
