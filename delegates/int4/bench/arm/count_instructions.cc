@@ -1,5 +1,5 @@
 // Plugin of qemu-user that counts executed guest instructions and writes their number to a file:
-// qemu-aarch64 -plugin libcount.so,file=PATH PROGRAM. One thread: the counter is not atomic.
+// qemu-aarch64 -plugin libcount.so,out=PATH PROGRAM. One thread: the counter is not atomic.
 //
 // Debian packages no qemu-plugin.h; these are the declarations that version 1 of its interface has of what is used
 // here.
@@ -29,7 +29,7 @@ __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 namespace {
 
 constexpr int kAdd = 0;  // QEMU_PLUGIN_INLINE_ADD_U64
-constexpr char kFile[] = "file=";
+constexpr char kFile[] = "out=";
 
 uint64_t executed = 0;
 std::string path;

@@ -31,7 +31,6 @@ _ITERATIONS = 200
 CPUS = {
     "neon": ("cortex-a53", "cortex-a55", "cortex-a76", "neoverse-n1"),
     "neon_dotprod": ("cortex-a55", "cortex-a76", "cortex-x1", "neoverse-n1", "neoverse-v1"),
-    "neon_i8mm": ("cortex-a510", "cortex-a710", "neoverse-v1"),
 }
 # Product instructions, with sixteen of them that wait for nothing.
 _PRODUCTS = {
@@ -110,10 +109,10 @@ def _cycles_of_product(name: str, cpu: str) -> float:
 
 
 def inner_loops(objects: Path = OBJECTS) -> list[InnerLoop]:
-    """Every kernel's loop on every CPU model of its tier."""
+    """The loop of every product of matrices or windows on every CPU model of its tier."""
     found = []
     for tier, cpus in CPUS.items():
-        for source in sorted((_KERNELS / tier).glob("*.cc")):
+        for source in sorted((_KERNELS / tier).glob("gemm_*.cc")) + sorted((_KERNELS / tier).glob("dwconv_*.cc")):
             body = main_loop(objects / tier / f"{source.name}.o")
             used = products(body)
             for cpu in cpus if used else ():

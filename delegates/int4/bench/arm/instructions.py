@@ -47,11 +47,10 @@ class Cpu:
     part: str
 
 
-# By tier of the delegate. No real CPU that this emulator knows has I8MM; `max` without SVE stands for a Cortex-X2.
+# By tier of the delegate.
 CPUS = {
     "neon": Cpu("cortex-a53", _V8, "0xd03"),
     "neon_dotprod": Cpu("cortex-a76", _V82, "0xd0b"),
-    "neon_i8mm": Cpu("max,sve=off", f"{_V82} i8mm bf16", "0xd48"),
 }
 
 
@@ -97,7 +96,7 @@ def executed(counter: Path, cpu: Cpu, graph: Path, flags: list[str]) -> int:
         counts = []
         for runs in (1, 2):
             file = root / f"count{runs}"
-            command = [EMULATOR, "-cpu", cpu.model, "-L", str(root), "-plugin", f"{counter},file={file}"]
+            command = [EMULATOR, "-cpu", cpu.model, "-L", str(root), "-plugin", f"{counter},out={file}"]
             command += [str(_NATIVE / "tfq_runner"), f"--graph={graph}", "--runtime=litert", "--num_threads=1"]
             command += [f"--runtime_library={litert('linux_arm64').library}", "--warmup_runs=1", f"--num_runs={runs}"]
             command += ["--min_secs=0", "--max_secs=100000", f"--output_json={root / 'result.json'}", *flags]
