@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tfq_pipeline import aeq_recipe
 from tfq_pipeline.errors import BadInput
 
 Key = str | int
@@ -395,7 +396,8 @@ def load(name_or_path: str | os.PathLike[str]) -> Recipe:
     """Reads and checks a recipe.
 
     Args:
-        name_or_path: name of a built-in recipe, or path of a .yaml or .json file.
+        name_or_path: name of a built-in recipe, or path of a .yaml or .json file; an ai-edge-quantizer recipe, which is
+            a JSON list, is taken too.
 
     Raises:
         BadInput: naming file, line and key.
@@ -429,6 +431,8 @@ def parse(content: str, source: str, name: str) -> Recipe:
     """
     document = _Document(content, source)
     root = document.value
+    if isinstance(root, list):
+        return parse(json.dumps(aeq_recipe.to_document(root, source), indent=1), source, name)
     if not isinstance(root, dict):
         raise document.error((), "not a recipe; it wants the keys version and passes")
     document.check_keys((), root, ("version", "description", "passes"))
