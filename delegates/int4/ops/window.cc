@@ -23,8 +23,12 @@ void CopyBytes(const int8_t* from, size_t count, int8_t* to) {
 
 }  // namespace
 
+// No window of use is wider; sums and products of places then stay within their types.
+constexpr int64_t kMaxExtent = int64_t{1} << 22;
+
 bool WindowAxis::Plan(abi::Padding padding, int32_t before, int32_t after) {
   const int64_t extent = int64_t{kernel - 1} * dilation + 1;
+  if (extent + dilation > kMaxExtent) return false;
   const int64_t last = extent - 1;
   const int64_t padded = int64_t{in} + before + after;
   int64_t in_front = before;
@@ -37,7 +41,7 @@ bool WindowAxis::Plan(abi::Padding padding, int32_t before, int32_t after) {
   }
   if (in_front > INT32_MAX / 2 || padded > INT32_MAX / 2) return false;
   pad = static_cast<int32_t>(in_front);
-  inner_begin = std::min(out, (pad + stride - 1) / stride);
+  inner_begin = static_cast<int32_t>(std::min<int64_t>(out, (int64_t{pad} + stride - 1) / stride));
   // The last position whose last tap still lies inside.
   const int64_t room = int64_t{in} - 1 - last + pad;
   inner_end = room < 0 ? inner_begin : static_cast<int32_t>(std::min<int64_t>(out, room / stride + 1));
