@@ -45,6 +45,7 @@ def load(
     verbose: bool = False,
     report: str | os.PathLike[str] | None = None,
     profile: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     match: str = "xnnpack",
     runtime: str = "litert",
 ) -> Any:
@@ -56,6 +57,7 @@ def load(
         verbose: says for each node which kernel it got, or why it was declined.
         report: file for what was taken and declined, as JSON.
         profile: file for the times of each node, as JSON, written when the interpreter goes.
+        cache: folder that keeps packed weights.
         match: whose outputs the delegate's equal bit for bit: xnnpack is an interpreter as it comes, with XNNPACK;
             litert one without it; tflite_2.14 is tflite-runtime 2.14 without it.
         runtime: the package whose interpreter will use it: litert, tensorflow or tflite_runtime.
@@ -67,7 +69,7 @@ def load(
     if runtime not in _LOADERS:
         raise BadInput(f"runtime '{runtime}': not known; give one of {', '.join(_LOADERS)}")
     options = {"threads": str(threads), "cpu": cpu, "verbose": "true" if verbose else "false", "match": match}
-    files = {"report": report, "profile": profile}
+    files = {"report": report, "profile": profile, "cache": cache}
     options |= {key: os.fspath(path) for key, path in files.items() if path is not None}
     library = str(native.library())
     try:

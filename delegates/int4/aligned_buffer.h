@@ -26,6 +26,7 @@ class AlignedBuffer {
   }
 
   uint8_t* data() const { return data_.get(); }
+  size_t size() const { return size_; }
 
  private:
   struct Free {

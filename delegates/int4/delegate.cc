@@ -5,7 +5,6 @@
 
 #include "delegates/int4/abi/names.h"
 #include "delegates/int4/dequantized.h"
-#include "delegates/int4/files.h"
 #include "delegates/int4/rewrite.h"
 #include "delegates/int4/support.h"
 
@@ -104,22 +103,7 @@ void Int4Delegate::Report(const abi::Context* context, std::vector<NodeReport> n
       Say("node " + std::to_string(node.node) + " " + node.op + ": " + (node.taken ? "" : "declined, ") + node.detail);
     }
   }
-  if (shared_->options.report.empty()) return;
-
-  // A runtime asks once for each subgraph, and again when it applies delegates anew.
-  const std::lock_guard<std::mutex> lock(mutex_);
-  auto entry = std::find_if(reports_.begin(), reports_.end(), [&](const auto& e) { return e.first == context; });
-  if (entry == reports_.end()) entry = reports_.insert(entry, {context, {}});
-  entry->second = std::move(nodes);
-  std::vector<NodeReport> all;
-  for (size_t i = 0; i < reports_.size(); ++i) {
-    for (NodeReport node : reports_[i].second) {
-      node.subgraph = static_cast<int32_t>(i);
-      all.push_back(std::move(node));
-    }
-  }
-  const std::string problem = WriteFile(shared_->options.report, ReportJson(all));
-  if (!problem.empty()) Say("option report: " + problem);
+  shared_->report.SetNodes(context, std::move(nodes));
 }
 
 void* Int4Delegate::InitKernel(abi::Context* context, const char* buffer, size_t) {

@@ -3,8 +3,6 @@
 #define TFQ_DELEGATES_INT4_DELEGATE_H_
 
 #include <memory>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 #include "delegates/int4/abi/tflite.h"
@@ -38,8 +36,6 @@ class Int4Delegate {
 
   const std::shared_ptr<Shared> shared_;
   abi::Delegate delegate_ = {};
-  std::mutex mutex_;
-  std::vector<std::pair<const abi::Context*, std::vector<NodeReport>>> reports_;  // of each subgraph, guarded by mutex_
 };
 
 }  // namespace tfq::int4

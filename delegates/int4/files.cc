@@ -2,14 +2,18 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
 namespace tfq::int4 {
 
 std::string WriteFile(const std::string& path, const std::string& text) {
-  const std::string beside = path + "." + std::to_string(getpid()) + ".part";
+  static std::atomic<uint32_t> written_before{0};  // two threads may write the same file
+  const std::string beside =
+      path + "." + std::to_string(getpid()) + "." + std::to_string(written_before.fetch_add(1)) + ".part";
   std::FILE* file = std::fopen(beside.c_str(), "wb");
   if (file == nullptr) return "cannot write " + beside + ": " + std::strerror(errno);
   const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();

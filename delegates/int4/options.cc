@@ -1,5 +1,8 @@
 #include "delegates/int4/options.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
@@ -70,6 +73,12 @@ bool SetPath(const char* value, Options* options) {
   return *value != '\0';
 }
 
+bool SetCache(const char* value, Options* options) {
+  mkdir(value, 0777);  // where it is there already, access() says whether it is of use
+  options->cache = value;
+  return access(value, R_OK | W_OK | X_OK) == 0;
+}
+
 std::string AllowedPath() { return "the path of a file to write"; }
 
 bool SetMatch(const char* value, Options* options) {
@@ -100,6 +109,7 @@ constexpr Key kKeys[] = {
     {"verbose", SetVerbose, [] { return std::string("true, false, 1, 0"); }},
     {"report", SetPath<&Options::report>, AllowedPath},
     {"profile", SetPath<&Options::profile>, AllowedPath},
+    {"cache", SetCache, [] { return std::string("a folder to write to, or one that can be made"); }},
     {"match", SetMatch, [] { return std::string("litert, tflite_2.14, xnnpack"); }},
 };
 constexpr size_t kKeyCount = std::size(kKeys);

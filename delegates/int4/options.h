@@ -21,6 +21,7 @@ struct Options {
   bool verbose = false;
   std::string report;   // path of the JSON report, or empty
   std::string profile;  // path of the JSON profile, or empty
+  std::string cache;    // folder of packed weights, or empty
   Match match = Match::kXnnpack;
 };
 

@@ -145,7 +145,18 @@ std::string Partition::Prepare(abi::Context* context) {
   if (!PlaceValues() || !scratch_.Allocate(scratch_stride_ * static_cast<size_t>(shared_->pool.threads()))) {
     return "no memory for the tensors between the delegate's nodes";
   }
+  ReportMemory(context);
   return "";
+}
+
+void Partition::ReportMemory(const abi::Context* context) const {
+  MemoryReport memory = {0, memory_.size(), scratch_.size()};
+  for (const Step& step : steps_) memory.packed += step.op->packed_bytes();
+  shared_->report.SetMemory(context, this, memory);
+  if (!shared_->options.verbose) return;
+  Say("partition of " + std::to_string(steps_.size()) + " nodes: " + std::to_string(memory.packed) +
+      " bytes of packed weights, " + std::to_string(memory.arena) + " for tensors between them, " +
+      std::to_string(memory.scratch) + " of scratch memory");
 }
 
 std::string Partition::PrepareStep(abi::Context* context, Step* step, bool* changed) {

@@ -13,16 +13,19 @@
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/options.h"
 #include "delegates/int4/profile.h"
+#include "delegates/int4/report.h"
 #include "delegates/int4/thread_pool.h"
 
 namespace tfq::int4 {
 
 // What the partitions of a delegate share. They keep it: programs may destroy the delegate first.
 struct Shared {
-  explicit Shared(const Options& chosen) : options(chosen), pool(chosen.threads), profile(chosen.profile) {}
+  explicit Shared(const Options& chosen)
+      : options(chosen), pool(chosen.threads), report(chosen.report), profile(chosen.profile) {}
 
   const Options options;
   ThreadPool pool;
+  ReportFile report;
   Profile profile;
 };
 
@@ -74,6 +77,7 @@ class Partition {
   int32_t FindOrAdd(const TensorView& view);
   Value& value(int32_t place) { return values_[static_cast<size_t>(place)]; }
   std::string PrepareStep(abi::Context* context, Step* step, bool* changed);
+  void ReportMemory(const abi::Context* context) const;
   static bool SetSize(Dims dims, Value* value);  // false when there are too many values
   bool PlaceValues();
   // nullptr when the tensor has no memory, or less than it needs.

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "delegates/int4/files.h"
 #include "delegates/int4/json.h"
 
 namespace tfq::int4 {
@@ -53,10 +54,57 @@ std::string Summary(const std::vector<NodeReport>& nodes) {
   return text;
 }
 
-std::string ReportJson(const std::vector<NodeReport>& nodes) {
+MemoryReport& MemoryReport::operator+=(const MemoryReport& other) {
+  packed += other.packed;
+  arena += other.arena;
+  scratch += other.scratch;
+  return *this;
+}
+
+std::string ReportJson(const std::vector<NodeReport>& nodes, const MemoryReport& memory) {
   return "{\n  \"delegated\": " + std::to_string(CountTaken(nodes)) +
-         ",\n  \"total\": " + std::to_string(nodes.size()) + ",\n  \"declined\": " + JsonNodes(nodes, false) +
+         ",\n  \"total\": " + std::to_string(nodes.size()) + ",\n  \"packed_bytes\": " + std::to_string(memory.packed) +
+         ",\n  \"arena_bytes\": " + std::to_string(memory.arena) +
+         ",\n  \"scratch_bytes\": " + std::to_string(memory.scratch) + ",\n  \"declined\": " + JsonNodes(nodes, false) +
          ",\n  \"taken\": " + JsonNodes(nodes, true) + "\n}\n";
+}
+
+ReportFile::Graph& ReportFile::Of(const void* graph) {
+  for (Graph& known : graphs_) {
+    if (known.graph == graph) return known;
+  }
+  graphs_.push_back({graph, {}, {}});
+  return graphs_.back();
+}
+
+void ReportFile::SetNodes(const void* graph, std::vector<NodeReport> nodes) {
+  if (path_.empty()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Graph& entry = Of(graph);
+  entry.nodes = std::move(nodes);
+  entry.partitions.clear();
+  Write();
+}
+
+void ReportFile::SetMemory(const void* graph, const void* partition, const MemoryReport& memory) {
+  if (path_.empty()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Of(graph).partitions[partition] = memory;
+  Write();
+}
+
+void ReportFile::Write() const {
+  std::vector<NodeReport> nodes;
+  MemoryReport memory;
+  for (size_t i = 0; i < graphs_.size(); ++i) {
+    for (NodeReport node : graphs_[i].nodes) {
+      node.subgraph = static_cast<int32_t>(i);
+      nodes.push_back(std::move(node));
+    }
+    for (const auto& [partition, of_partition] : graphs_[i].partitions) memory += of_partition;
+  }
+  const std::string problem = WriteFile(path_, ReportJson(nodes, memory));
+  if (!problem.empty()) Say("option report: " + problem);
 }
 
 }  // namespace tfq::int4

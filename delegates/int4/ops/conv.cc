@@ -40,6 +40,12 @@ class ConvBase : public Op {
     return "";
   }
 
+  size_t packed_bytes() const override {
+    size_t bytes = 0;
+    for (const PackedMatrix<Kernel>& gemm : groups_) bytes += gemm.memory.size;
+    return bytes;
+  }
+
   size_t scratch_bytes() const override {
     const PackedMatrix<Kernel>& gemm = groups_.front();
     return GemmScratchBytes(gemm) +
@@ -236,7 +242,8 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
     ScaledWeights weights = FloatScaledWeights(view, &scales);
     weights.values = values_of(0);
     const FloatStage range = MakeFloatStage(view);
-    if (!gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape, {range.min, range.max, nullptr, nullptr}, weights)) {
+    if (!gemm.Pack(options, ChooseDynamicGemm(options.cpu, format), shape, {range.min, range.max, nullptr, nullptr},
+                   weights)) {
       return nullptr;
     }
     return std::make_unique<DynamicConv>(view, std::move(gemm), gather, ChooseQuantize(options.cpu, 1));
@@ -245,7 +252,7 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const ChannelScales scales = MakeChannelScales(view);
   std::vector<PackedGemm> groups(static_cast<size_t>(group_count));
   for (int32_t i = 0; i < group_count; ++i) {
-    if (!groups[static_cast<size_t>(i)].Pack(kernel, shape, stage,
+    if (!groups[static_cast<size_t>(i)].Pack(options, kernel, shape, stage,
                                              StaticWeights(view, scales, values_of(i), i * group_channels))) {
       return nullptr;
     }

@@ -32,6 +32,8 @@ class DenseBase : public Op {
     return PlanRows();
   }
 
+  size_t packed_bytes() const override { return gemm_.memory.size; }
+
   size_t scratch_bytes() const override { return GemmScratchBytes(gemm_); }
 
  protected:
@@ -136,7 +138,7 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       PackedGemm gemm;
       const ChannelScales scales = MakeChannelScales(view);
       const bool packed =
-          gemm.Pack(ChooseGemm(options.cpu, format, ExtentOf(view)), shape,
+          gemm.Pack(options, ChooseGemm(options.cpu, format, ExtentOf(view)), shape,
                     MakeOutputStage(view, Rounding::kDoubleUpward), StaticWeights(view, scales, ValuesOf(view)));
       return packed ? std::make_unique<StaticDense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
     }
@@ -144,7 +146,7 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       PackedMatrix<DynamicGemmKernel> gemm;
       std::vector<float> scales;
       const FloatStage range = MakeFloatStage(view);
-      const bool packed = gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape,
+      const bool packed = gemm.Pack(options, ChooseDynamicGemm(options.cpu, format), shape,
                                     {range.min, range.max, nullptr, nullptr}, FloatScaledWeights(view, &scales));
       if (!packed) return nullptr;
       return std::make_unique<DynamicDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 1));
@@ -158,7 +160,8 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       // Bias and activation come after the digits have been added up.
       weights.bias = nullptr;
       constexpr float kNoLimit = std::numeric_limits<float>::infinity();
-      if (!gemm.Pack(ChooseDynamicGemm(options.cpu, format), shape, {-kNoLimit, kNoLimit, nullptr, nullptr}, weights)) {
+      if (!gemm.Pack(options, ChooseDynamicGemm(options.cpu, format), shape, {-kNoLimit, kNoLimit, nullptr, nullptr},
+                     weights)) {
         return nullptr;
       }
       return std::make_unique<WeightOnlyDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 4),

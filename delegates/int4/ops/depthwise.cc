@@ -43,6 +43,8 @@ class Depthwise : public Op {
     return "";
   }
 
+  size_t packed_bytes() const override { return filter_.memory.size; }
+
   size_t scratch_bytes() const override { return sizeof(int8_t*) * static_cast<size_t>(tile_pixels_ * taps()); }
 
   void Run(const Operands& operands, const Workspace& workspace) override {
@@ -118,7 +120,7 @@ std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) 
   const int32_t taps = view.weights()->dims->data[1] * view.weights()->dims->data[2];
   PackedDepthwise filter;
   const ChannelScales scales = MakeChannelScales(view);
-  const bool packed = filter.Pack(ChooseDepthwise(options.cpu, FormatOf(view)), {taps, view.out_channels()},
+  const bool packed = filter.Pack(options, ChooseDepthwise(options.cpu, FormatOf(view)), {taps, view.out_channels()},
                                   MakeOutputStage(view, RoundingOfDepthwise(options.match, view.weight_bits())),
                                   StaticWeights(view, scales, ValuesOf(view)));
   return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;

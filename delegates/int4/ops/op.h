@@ -49,6 +49,9 @@ class Op {
   // Plans for inputs of these dimensions and says what the outputs' are. Returns what is wrong, or nothing.
   virtual std::string Resize(const Shapes& inputs, Shapes* outputs) = 0;
 
+  // Packed weights, in bytes.
+  virtual size_t packed_bytes() const { return 0; }
+
   // Scratch memory that each thread needs, in bytes; valid after Resize().
   virtual size_t scratch_bytes() const = 0;
 

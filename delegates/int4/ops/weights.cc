@@ -1,11 +1,58 @@
 #include "delegates/int4/ops/weights.h"
 
+#include <cstring>
 #include <functional>
 #include <numeric>
 
 #include "delegates/int4/packing/packing.h"
 
 namespace tfq::int4 {
+namespace {
+
+template <typename T>
+void AddValues(const T* values, size_t count, CacheKey* key) {
+  key->Add(values, values == nullptr ? 0 : sizeof(T) * count);
+}
+
+CacheKey KeyOfShape(const char* kernel, const int32_t (&shape)[4], const WeightValues& values) {
+  CacheKey key;
+  key.Add(kernel, std::strlen(kernel));
+  key.Add(shape, sizeof(shape));
+  AddValues(&values.bits, 1, &key);
+  AddValues(values.bytes, ValueBytes(static_cast<size_t>(shape[0]) * shape[1] * shape[2], values.bits), &key);
+  return key;
+}
+
+void AddStatic(const WeightSource& weights, size_t channels, CacheKey* key) {
+  AddValues(weights.bias, channels, key);
+  AddValues(weights.multiplier, channels, key);
+  AddValues(weights.shift, channels, key);
+  AddValues(&weights.input_zero_point, 1, key);
+}
+
+}  // namespace
+
+CacheKey KeyOf(const char* kernel, const GemmShape& shape, const WeightSource& weights) {
+  CacheKey key = KeyOfShape(kernel, {shape.n, shape.taps, shape.channels, shape.block}, weights.values);
+  AddStatic(weights, static_cast<size_t>(shape.n), &key);
+  return key;
+}
+
+CacheKey KeyOf(const char* kernel, const GemmShape& shape, const ScaledWeights& weights) {
+  CacheKey key = KeyOfShape(kernel, {shape.n, shape.taps, shape.channels, shape.block}, weights.values);
+  const size_t channels = static_cast<size_t>(shape.n);
+  const size_t blocks = shape.block == 0 ? 0 : channels * static_cast<size_t>(shape.channels / shape.block);
+  AddValues(weights.bias, channels, &key);
+  AddValues(weights.scale, channels, &key);
+  AddValues(weights.block_scale, blocks, &key);
+  return key;
+}
+
+CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WeightSource& weights) {
+  CacheKey key = KeyOfShape(kernel, {1, shape.taps, shape.channels, 0}, weights.values);
+  AddStatic(weights, static_cast<size_t>(shape.channels), &key);
+  return key;
+}
 
 namespace {
 

@@ -247,7 +247,18 @@ TEST(Delegate, SaysWhatItTookAndWhyNotTheRest) {
   std::stringstream text;
   text << std::ifstream(options.report).rdbuf();
   EXPECT_NE(text.str().find("\"delegated\": 2,\n  \"total\": 3,"), std::string::npos) << text.str();
+  EXPECT_NE(text.str().find("\"packed_bytes\": 0,"), std::string::npos) << text.str();
   EXPECT_NE(text.str().find("\"op\": \"SOFTMAX\", \"reason\": \"op not supported\""), std::string::npos);
+
+  // Once prepared it knows its memory too: two convolutions of 3x3 taps, 8 channels to 8, 4 bits each and no less.
+  testing::internal::CaptureStderr();
+  ASSERT_EQ(graph.Prepare(), abi::Status::kOk);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("tfq int4: partition of 1 nodes: "), std::string::npos);
+  text.str("");
+  text << std::ifstream(options.report).rdbuf();
+  const size_t at = text.str().find("\"packed_bytes\": ");
+  ASSERT_NE(at, std::string::npos) << text.str();
+  EXPECT_GE(std::stoul(text.str().substr(at + 16)), 9u * (4 + 8) * 8 / 2);
   std::remove(options.report.c_str());
 }
 

@@ -36,6 +36,7 @@ TEST(Options, Defaults) {
   EXPECT_FALSE(options.verbose);
   EXPECT_EQ(options.report, "");
   EXPECT_EQ(options.profile, "");
+  EXPECT_EQ(options.cache, "");
   EXPECT_EQ(options.match, Match::kXnnpack);
   EXPECT_GE(options.cpu, BestCpuTier());
 }
@@ -78,7 +79,7 @@ TEST(Options, BadOnesNameKeyValueAndWhatIsAllowed) {
   const char* const foreign = "neon_dotprod";
 #endif
   const Case cases[] = {
-      {{{"thread", "2"}}, {"'thread'", "'2'", "threads, cpu, verbose, report, profile, match"}},
+      {{{"thread", "2"}}, {"'thread'", "'2'", "threads, cpu, verbose, report, profile, cache, match"}},
       {{{"", "2"}}, {"''"}},
       {{{"threads", "two"}}, {"'threads'", "'two'", "1 to 256"}},
       {{{"threads", "2x"}}, {"'2x'"}},
@@ -91,6 +92,8 @@ TEST(Options, BadOnesNameKeyValueAndWhatIsAllowed) {
       {{{"verbose", "yes"}}, {"'verbose'", "'yes'", "true, false, 1, 0"}},
       {{{"report", ""}}, {"'report'", "path"}},
       {{{"profile", ""}}, {"'profile'", "path"}},
+      {{{"cache", ""}}, {"'cache'", "folder"}},
+      {{{"cache", "/nonexistent/folder"}}, {"'cache'", "'/nonexistent/folder'", "folder"}},
       {{{"match", "tflite"}}, {"'match'", "'tflite'", "litert, tflite_2.14, xnnpack"}},
       {{{"threads", "1"}, {"threads", "2"}}, {"'threads'", "twice", "'2'"}},
   };

