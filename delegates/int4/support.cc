@@ -88,6 +88,18 @@ bool Complete(const std::vector<TensorView>& tensors) {
          std::all_of(tensors.begin(), tensors.end(), [](const TensorView& tensor) { return tensor.tensor != nullptr; });
 }
 
+// Whether the sizes are those of a tensor that there can be; what follows counts values without looking again.
+bool Possible(const abi::Tensor& tensor) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  if (tensor.dims == nullptr) return true;
+  int64_t elements = 1;
+  for (const int32_t size : *tensor.dims) {
+    if (size < 0 || (size > 0 && elements > kMost / size)) return false;
+    elements *= size;
+  }
+  return true;
+}
+
 // Where the scales of weights in blocks lie; nullptr for other weights.
 const abi::Tensor* BlockScales(const abi::Context& context, const abi::Tensor* weights) {
   if (weights == nullptr || weights->quantization.type != abi::QuantizationType::kBlockwise) return nullptr;
@@ -130,6 +142,11 @@ std::string WhyDeclined(abi::Context& context, const abi::Node& node, const abi:
   view->outputs = Tensors(context, *node.outputs, 0, node.outputs->size);
   if ((op->inputs != kAllInputs && inputs < op->inputs) || !Complete(view->inputs) || !Complete(view->outputs)) {
     return "it has no input or no output";
+  }
+  for (const std::vector<TensorView>* tensors : {&view->inputs, &view->constants, &view->outputs}) {
+    for (const TensorView& tensor : *tensors) {
+      if (tensor.tensor != nullptr && !Possible(*tensor.tensor)) return "a tensor has a size that there cannot be";
+    }
   }
   if (op->read_params != nullptr) op->read_params(node.builtin_data, view);
   if (IsLinear(view->kind)) FindWeights(context, node, view);
