@@ -23,15 +23,15 @@ struct NamedTier {
 };
 
 constexpr NamedTier kTiers[] = {
-    {"reference", CpuTier::kReference},      {"neon", CpuTier::kNeon},
-    {"neon_dotprod", CpuTier::kNeonDotprod}, {"avx2", CpuTier::kAvx2},
-    {"avx512_vnni", CpuTier::kAvx512Vnni},   {"avx512_amx", CpuTier::kAvx512Amx},
+    {"reference", CpuTier::kReference},  {"neon", CpuTier::kNeon}, {"neon_dotprod", CpuTier::kNeonDotprod},
+    {"neon_i8mm", CpuTier::kNeonI8mm},   {"avx2", CpuTier::kAvx2}, {"avx512_vnni", CpuTier::kAvx512Vnni},
+    {"avx512_amx", CpuTier::kAvx512Amx},
 };
 
 #if defined(__x86_64__)
 constexpr CpuTier kHighestTier = CpuTier::kAvx512Amx;
 #elif defined(__aarch64__)
-constexpr CpuTier kHighestTier = CpuTier::kNeonDotprod;
+constexpr CpuTier kHighestTier = CpuTier::kNeonI8mm;
 #else
 constexpr CpuTier kHighestTier = CpuTier::kReference;
 #endif
@@ -93,6 +93,8 @@ bool CpuRuns(CpuTier tier) {
       return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
     case CpuTier::kNeonDotprod:
       return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+    case CpuTier::kNeonI8mm:
+      return CpuRuns(CpuTier::kNeonDotprod) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
 #endif
     default:
       return false;

@@ -11,6 +11,7 @@ enum class CpuTier {
   kReference = 0,
   kNeon = 1,
   kNeonDotprod = 2,
+  kNeonI8mm = 3,
   kAvx2 = 17,
   kAvx512Vnni = 18,
   kAvx512Amx = 19,

@@ -13,7 +13,7 @@ namespace {
 #if defined(__x86_64__)
 constexpr const ProductLoop* kLoops[] = {&kAvx2Products, &kAvx512VnniProducts, &kAvx512AmxProducts};
 #elif defined(__aarch64__)
-constexpr const ProductLoop* kLoops[] = {&kNeonProducts, &kNeonDotprodProducts};
+constexpr const ProductLoop* kLoops[] = {&kNeonProducts, &kNeonDotprodProducts, &kNeonI8mmProducts};
 #endif
 
 constexpr size_t kArrays[] = {size_t{1} << 15, size_t{1} << 20, size_t{8} << 20, size_t{64} << 20};

@@ -14,7 +14,7 @@
 namespace tfq::int4 {
 namespace {
 
-constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon,       CpuTier::kNeonDotprod,
+constexpr CpuTier kAllTiers[] = {CpuTier::kReference, CpuTier::kNeon,       CpuTier::kNeonDotprod, CpuTier::kNeonI8mm,
                                  CpuTier::kAvx2,      CpuTier::kAvx512Vnni, CpuTier::kAvx512Amx};
 
 TEST(Cpu, NamesGoThereAndBack) {

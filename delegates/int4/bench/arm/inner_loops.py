@@ -31,6 +31,7 @@ _ITERATIONS = 200
 CPUS = {
     "neon": ("cortex-a53", "cortex-a55", "cortex-a76", "neoverse-n1"),
     "neon_dotprod": ("cortex-a55", "cortex-a76", "cortex-x1", "neoverse-n1", "neoverse-v1"),
+    "neon_i8mm": ("cortex-a710", "neoverse-v1"),
 }
 # Product instructions, with sixteen of them that wait for nothing.
 _PRODUCTS = {

@@ -47,10 +47,11 @@ class Cpu:
     part: str
 
 
-# By tier of the delegate.
+# By tier of the delegate. No real CPU that this emulator knows has I8MM; `max` without SVE stands for one.
 CPUS = {
     "neon": Cpu("cortex-a53", _V8, "0xd03"),
     "neon_dotprod": Cpu("cortex-a76", _V82, "0xd0b"),
+    "neon_i8mm": Cpu("max,sve=off", f"{_V82} i8mm bf16", "0xd48"),
 }
 
 

@@ -22,6 +22,7 @@ extern const ProductLoop kAvx512VnniProducts;
 extern const ProductLoop kAvx512AmxProducts;
 extern const ProductLoop kNeonProducts;
 extern const ProductLoop kNeonDotprodProducts;
+extern const ProductLoop kNeonI8mmProducts;
 
 // Independent sums: enough to hide the latency of a product, few enough to stay in registers.
 constexpr int kSums = 12;

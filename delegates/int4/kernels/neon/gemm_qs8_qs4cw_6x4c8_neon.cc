@@ -346,16 +346,6 @@ inline void SumBlock(const GemmShape& shape, const int8_t* const* rows, const ui
   if (sums.steps != 0) sums.Collect();
 }
 
-inline void StoreFour(int8_t* to, int8x8_t bytes, bool upper, int32_t count) {
-  const uint64_t both = vget_lane_u64(vreinterpret_u64_s8(bytes), 0);
-  const uint32_t four = static_cast<uint32_t>(upper ? both >> 32 : both);
-  if (count >= kNr) {
-    std::memcpy(to, &four, kNr);
-  } else {
-    for (int32_t i = 0; i < count; ++i) to[i] = static_cast<int8_t>(four >> (8 * i));
-  }
-}
-
 template <int kRows>
 void RunRows(const GemmShape shape, const GemmTile tile) {
   const size_t block_bytes = BlockBytes(shape);
@@ -370,14 +360,7 @@ void RunRows(const GemmShape shape, const GemmTile tile) {
     const int32_t* multiplier = reinterpret_cast<const int32_t*>(block) + kNr;
     const ScaleNeon<1> scale(multiplier, multiplier + kNr, n, ties_away_begin);
     ScaleRowsNeon(sums.total, scale, scale.OnlyRight(), form);
-    const int32_t left = tile.n_end - n;
-    TFQ_UNROLL
-    for (int m = 0; m < kRows; m += 2) {
-      if (m >= tile.m) break;
-      const int8x8_t outputs = stage.Clamp(stage.Words(sums.total[m][0], sums.total[m + 1 < kRows ? m + 1 : m][0]));
-      StoreFour(out + m * tile.out_stride, outputs, false, left);
-      if (m + 1 < tile.m) StoreFour(out + (m + 1) * tile.out_stride, outputs, true, left);
-    }
+    StoreFoursNeon(sums.total, stage, tile.m, tile.n_end - n, out, tile.out_stride);
   }
 }
 

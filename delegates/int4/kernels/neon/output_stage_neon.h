@@ -176,6 +176,30 @@ static inline void StoreRowsNeon(const int32x4_t (&values)[kRows][2], const Stag
   }
 }
 
+// The first `count` of the lower or the upper four bytes.
+static inline void StoreFourNeon(int8_t* to, int8x8_t bytes, bool upper, int32_t count) {
+  const uint64_t both = vget_lane_u64(vreinterpret_u64_s8(bytes), 0);
+  const uint32_t four = static_cast<uint32_t>(upper ? both >> 32 : both);
+  if (count >= 4) {
+    std::memcpy(to, &four, 4);
+  } else {
+    for (int32_t i = 0; i < count; ++i) to[i] = static_cast<int8_t>(four >> (8 * i));
+  }
+}
+
+// Writes four outputs of each of kRows rows, or less: the first `rows` rows and `columns` columns.
+template <int kRows>
+static inline void StoreFoursNeon(const int32x4_t (&values)[kRows][1], const StageNeon& stage, int32_t rows,
+                                  int32_t columns, int8_t* out, ptrdiff_t stride) {
+  TFQ_UNROLL
+  for (int m = 0; m < kRows; m += 2, out += 2 * stride) {
+    if (m >= rows) break;
+    const int8x8_t two = stage.Clamp(stage.Words(values[m][0], values[m + 1 < kRows ? m + 1 : m][0]));
+    StoreFourNeon(out, two, false, columns);
+    if (m + 1 < rows) StoreFourNeon(out + stride, two, true, columns);
+  }
+}
+
 }  // namespace tfq::int4
 
 #endif  // TFQ_DELEGATES_INT4_KERNELS_NEON_OUTPUT_STAGE_NEON_H_
