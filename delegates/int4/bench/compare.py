@@ -151,7 +151,7 @@ def compare(
 
     Returns:
         {"model", "variants": [...]}, of each variant: "name", "format", "delegate", "threads"; "bytes" of the file and
-        "weight_bytes" of the weights and biases in it; "macs"; "median_ms", "rounds_ms", "prepare_ms"; and what the
+        "weight_bytes" of weights, biases and scales in it; "macs"; "median_ms", "rounds_ms", "prepare_ms"; and what the
         delegate said: "delegated", "nodes", "kernels", "memory".
     """
     variants = [
@@ -187,9 +187,14 @@ def _document(
 
 
 def weight_bytes(model: Any) -> int:
-    """Bytes of the constant weights and biases of a ModelT's linear ops."""
-    tensors = [t for op in fb.ops(model) if op.name in LINEAR for t in op.inputs if t is not None]
-    return sum(len(model.buffers[t.buffer].data) for t in tensors if fb.is_constant(model, t))
+    """Bytes of the constant weights, biases and scales of a ModelT's linear ops: what their kernels have to keep."""
+    total = 0
+    for op in fb.ops(model):
+        if op.name in LINEAR:
+            constants = [t for t in op.inputs if t is not None and fb.is_constant(model, t)]
+            total += sum(len(model.buffers[t.buffer].data) for t in constants)
+            total += fb.scales(op.inputs[LINEAR[op.name].weights]).nbytes
+    return total
 
 
 def macs(model: Any) -> int:

@@ -175,13 +175,14 @@ def _costs(run: Run) -> Iterator[Measure]:
         yield Measure(
             "resnet50: two threads by one", run.where, r["median"], _TWO_THREADS, at_least=True, spread=spread
         )
-    if c := run.comparisons.get("mobilenet_v2"):
-        ours, int8 = c.get("i4", True), c.get("i8")
-        if ours:
-            yield Measure("mobilenet_v2: prepare", run.where, ours["prepare_ms"], _PREPARE_MS, unit=" ms")
+    if (c := run.comparisons.get("mobilenet_v2")) and (ours := c.get("i4", True)):
+        yield Measure("mobilenet_v2: prepare", run.where, ours["prepare_ms"], _PREPARE_MS, unit=" ms")
+    for model in _WHOLE_MODELS:
+        c = run.comparisons.get(model)
+        ours, int8 = (c.get("i4", True), c.get("i8")) if c else (None, None)
         if ours and int8 and (packed := ours["memory"].get("packed_bytes")):
             share = packed / int8["weight_bytes"]
-            yield Measure("mobilenet_v2: packed weights of int8's", run.where, share, _OF_INT8_WEIGHTS)
+            yield Measure(f"{model}: packed weights of int8's", run.where, share, _OF_INT8_WEIGHTS)
 
 
 def bandwidth_for(kernels: Mapping[str, Any], size: float) -> float | None:
