@@ -23,7 +23,7 @@ from tfq_pipeline.errors import BadInput
 BUILT_IN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 # What the delegate is told to match, and the runtime that computes so.
 RESOLVERS = {"litert": BUILT_IN, "xnnpack": OpResolverType.AUTO}
-TIERS = ["reference", "avx2" if native.host_platform().endswith("x86_64") else "neon", "auto"]
+TIERS = ["reference", *(["avx2", "avx512_vnni"] if native.host_platform().endswith("x86_64") else ["neon"]), "auto"]
 
 
 def random_model(seed: int) -> tuple[bytes, tuple[int, ...]]:
