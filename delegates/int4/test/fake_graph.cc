@@ -238,17 +238,6 @@ void FakeGraph::Resize(int32_t index, const std::vector<int32_t>& dims) {
   std::memset(resized.data, 0x5a, resized.bytes);
 }
 
-void FakeGraph::Fill(int32_t index, const std::vector<int8_t>& values) {
-  Resize(index, Dims(index));
-  std::memcpy(tensor(index).data, values.data(), values.size());
-}
-
-std::vector<int8_t> FakeGraph::Values(int32_t index) const {
-  const abi::Tensor& read = tensors_[static_cast<size_t>(index)];
-  const int8_t* data = static_cast<const int8_t*>(read.data);
-  return data == nullptr ? std::vector<int8_t>() : std::vector<int8_t>(data, data + read.bytes);
-}
-
 std::vector<int32_t> FakeGraph::Dims(int32_t index) const {
   const abi::IntArray& dims = *tensors_[static_cast<size_t>(index)].dims;
   return {dims.data, dims.data + dims.size};

@@ -50,8 +50,18 @@ class FakeGraph {
   void AddOutput(int32_t tensor) { outputs_.push_back(tensor); }
 
   void Resize(int32_t tensor, const std::vector<int32_t>& dims);
-  void Fill(int32_t tensor, const std::vector<int8_t>& values);
-  std::vector<int8_t> Values(int32_t tensor) const;
+  template <typename T>
+  void Fill(int32_t index, const std::vector<T>& values) {
+    Resize(index, Dims(index));
+    std::memcpy(tensor(index).data, values.data(), values.size() * sizeof(T));
+  }
+  // Empty for a tensor without memory.
+  template <typename T = int8_t>
+  std::vector<T> Values(int32_t index) const {
+    const abi::Tensor& read = tensors_[static_cast<size_t>(index)];
+    const T* data = static_cast<const T*>(read.data);
+    return data == nullptr ? std::vector<T>() : std::vector<T>(data, data + read.bytes / sizeof(T));
+  }
   std::vector<int32_t> Dims(int32_t tensor) const;
   int64_t Elements(int32_t tensor) const;  // -1 when no tensor can have them
 
