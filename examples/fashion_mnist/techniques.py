@@ -94,26 +94,36 @@ def tensorflow_int8(float_model: bytes, model: Any, images: np.ndarray) -> bytes
 
 
 def edge_quantizer(bits: int, algorithm: str, float_model: bytes, model: Any, images: np.ndarray) -> bytes:
-    """What ai-edge-quantizer makes: convolutions and dense layers at `bits`, the rest at 8, where it can."""
+    """What ai-edge-quantizer makes: convolutions and dense layers at `bits` but for the first and the last layer, the
+    rest at 8."""
     from ai_edge_quantizer import quantizer, recipe
+
+    from tfq_pipeline.tflite import flatbuffer as fb
 
     made = quantizer.Quantizer(float_model)
     made.load_quantization_recipe(recipe.static_wi8_ai8())
-    if bits == 4:
-        from ai_edge_quantizer import qtyping
-
-        config = qtyping.OpQuantizationConfig(
-            weight_tensor_config=qtyping.TensorQuantizationConfig(
-                4, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
-            ),
-            activation_tensor_config=qtyping.TensorQuantizationConfig(8, symmetric=False),
-            compute_precision=qtyping.ComputePrecision.INTEGER,
-        )
-        for operation in (qtyping.TFLOperationName.CONV_2D, qtyping.TFLOperationName.FULLY_CONNECTED):
-            made.update_quantization_recipe(".*", operation, config, algorithm)
+    linear = [
+        op for op in fb.ops(fb.read(float_model)) if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    ]
+    ends = "|".join(re.escape(fb.text(op.outputs[0].name)) for op in (linear[0], linear[-1]))
+    for operation in ("CONV_2D", "FULLY_CONNECTED"):
+        made.update_quantization_recipe(".*", operation, _edge_config(bits), algorithm)
+        made.update_quantization_recipe(ends, operation, _edge_config(8), "min_max_uniform_quantize")
     signature, (name,) = next((key, tuple(entry["inputs"])) for key, entry in _signatures(float_model).items())
     statistics = made.calibrate({signature: [{name: image[None]} for image in images]})
     return bytes(made.quantize(statistics).quantized_model)
+
+
+def _edge_config(bits: int) -> Any:
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            bits, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+        ),
+        activation_tensor_config=qtyping.TensorQuantizationConfig(8, symmetric=False),
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
 
 
 def _signatures(model: bytes) -> Mapping[str, Any]:
