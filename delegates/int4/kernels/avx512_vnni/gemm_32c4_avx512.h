@@ -232,13 +232,12 @@ static inline void SumColumns(const GemmShape& shape, const TileInput& input, in
 template <int32_t bits>
 static inline void RowCorrections(const GemmShape& shape, const int8_t* const* tile_rows, int32_t step, int32_t rows,
                                   int32_t* corrections) {
-  constexpr int32_t kWeightOffset = 1 << (bits - 1);
   for (int32_t m = 0; m < rows; ++m) {
     __m512i sum = _mm512_setzero_si512();
     for (int32_t tap = 0; tap < shape.taps; ++tap) {
       sum = _mm512_add_epi32(sum, SumOfRow(tile_rows[tap * step + m], shape.channels));
     }
-    corrections[m] = kWeightOffset * _mm512_reduce_add_epi32(sum);
+    corrections[m] = TimesWeightOffset<bits>(_mm512_reduce_add_epi32(sum));
   }
 }
 
