@@ -19,9 +19,19 @@ const char* GemmName(const NodeView& view, const Options& options) {
   return "";
 }
 
+namespace {
+
+CpuTier TierOf(const NodeView& view, const Options& options) {
+  const WeightFormat format = FormatOf(view);
+  if (view.arithmetic() != Arithmetic::kStatic) return ChooseDynamicGemm(options.cpu, format)->tier;
+  if (view.kind == OpKind::kDepthwise) return ChooseDepthwise(options.cpu, format)->tier;
+  return ChooseGemm(options.cpu, format, ExtentOf(view))->tier;
+}
+
+}  // namespace
+
 std::string WhySlow(const NodeView& view, const Options& options) {
-  if (view.arithmetic() == Arithmetic::kStatic || options.cpu == CpuTier::kReference) return "";
-  if (ChooseDynamicGemm(options.cpu, FormatOf(view))->tier != CpuTier::kReference) return "";
+  if (options.cpu == CpuTier::kReference || TierOf(view, options) != CpuTier::kReference) return "";
   return "no fast kernel for " + abi::TypeName(view.input()->type) + " activations and " +
          abi::TypeName(view.weights()->type) + " weights on this CPU";
 }

@@ -53,8 +53,14 @@ void ExpectOutput(FakeGraph* graph, const Image& expected) {
   EXPECT_EQ(graph->Values(expected.tensor), expected.values);
 }
 
+// Whether this tier has kernels of its own for 8-bit weights; where it has none the nodes are declined.
+bool TakesEightBits(CpuTier tier) {
+  return tier == CpuTier::kReference || (ChooseDepthwise(tier, kQs8cw)->tier != CpuTier::kReference &&
+                                         ChooseGemm(tier, kQs8cw, {1, 1})->tier != CpuTier::kReference);
+}
+
 // A random layer that fits behind an input of these dimensions.
-Layer RandomLayer(LayerMaker* maker, const std::vector<int32_t>& dims) {
+Layer RandomLayer(LayerMaker* maker, const std::vector<int32_t>& dims, bool eight_bits) {
   constexpr abi::Activation kActivations[] = {abi::Activation::kNone, abi::Activation::kRelu, abi::Activation::kRelu6,
                                               abi::Activation::kReluN1To1};
   Layer layer;
@@ -72,7 +78,7 @@ Layer RandomLayer(LayerMaker* maker, const std::vector<int32_t>& dims) {
   if (!fits) layer.window.padding = abi::Padding::kSame;
   layer.activation = kActivations[maker->Between(0, 3)];
   layer.per_channel = maker->Between(0, 3) != 0;
-  layer.weight_bits = maker->Between(0, 1) == 0 ? 4 : 8;
+  layer.weight_bits = maker->Between(0, 1) == 0 || !eight_bits ? 4 : 8;
   layer.has_bias = maker->Between(0, 3) != 0;
   layer.keep_num_dims = true;
   layer.output_zero_point = maker->Between(-20, 20);
@@ -88,7 +94,9 @@ TEST(Delegate, RandomChainsEqualPlainLoopsAtEveryTier) {
       Image image =
           maker.AddInput(&graph, {maker.Between(1, 2), maker.Between(1, 9), maker.Between(1, 9), maker.Between(1, 20)});
       const int32_t layers = maker.Between(1, 4);
-      for (int32_t i = 0; i < layers; ++i) image = maker.AddLayer(&graph, RandomLayer(&maker, image.dims), image);
+      for (int32_t i = 0; i < layers; ++i) {
+        image = maker.AddLayer(&graph, RandomLayer(&maker, image.dims, TakesEightBits(tier)), image);
+      }
       const Applied applied(MakeOptions(tier, static_cast<int32_t>(seed % 3) + 1), &graph);
       ASSERT_EQ(applied.status(), abi::Status::kOk);
       EXPECT_EQ(graph.kernels(), 1u);
@@ -98,6 +106,24 @@ TEST(Delegate, RandomChainsEqualPlainLoopsAtEveryTier) {
         ExpectOutput(&graph, image);
       }
     }
+  }
+}
+
+TEST(Delegate, DeclinesWhatItWouldRunSlowerThanTheRuntime) {
+  for (const CpuTier tier : Tiers()) {
+    LayerMaker maker(11);
+    FakeGraph graph;
+    Image image = maker.AddInput(&graph, {1, 8, 8, 4});
+    Layer layer;
+    layer.kind = OpKind::kDepthwise;
+    layer.out_channels = 4;
+    layer.weight_bits = 8;
+    maker.AddLayer(&graph, layer, image);
+    const Applied applied(MakeOptions(tier, 1), &graph);
+    EXPECT_EQ(graph.kernels(), TakesEightBits(tier) ? 1u : 0u) << CpuTierName(tier);
+    EXPECT_EQ(applied.said().find("no fast kernel for INT8 activations and INT8 weights") == std::string::npos,
+              TakesEightBits(tier))
+        << applied.said();
   }
 }
 
