@@ -142,7 +142,7 @@ struct StageOf<DynamicStage> {
   explicit StageOf(const GemmSetting& setting, const GemmShape& shape)
       : blocks(shape.block == 0 ? 0 : shape.channels / shape.block),
         rows(setting.m, {0.02F, 3}),
-        block_sums(RandomValues<int32_t>(size_t(setting.m) * blocks)) {}
+        block_sums(size_t(setting.m) * blocks) {}
   DynamicStage At(int32_t row) const { return {-1e30F, 1e30F, &rows[row], block_sums.data() + row * blocks}; }
 
   size_t blocks;
