@@ -21,10 +21,13 @@ SAMPLES = 2
 
 
 def random_networks(path: Path, seed: int, count: int, deepest: int) -> list[np.ndarray]:
-    """Writes a model of independent random networks, an input and an output each; returns samples for the inputs."""
+    """Writes a model of independent random networks, an input and an output each; returns samples for the inputs.
+
+    INT4 alone: there is no NEON kernel for 8-bit weights yet, so such nodes are left to the runtime.
+    """
     rng = np.random.default_rng(seed)
     builder = ModelBuilder()
-    shapes = [random_network(builder, rng, int(rng.integers(1, deepest + 1))) for _ in range(count)]
+    shapes = [random_network(builder, rng, int(rng.integers(1, deepest + 1)), ("int4",)) for _ in range(count)]
     path.write_bytes(builder.build())
     return [rng.integers(-128, 128, (SAMPLES, *shape), dtype=np.int8) for shape in shapes]
 

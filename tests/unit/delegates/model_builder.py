@@ -264,10 +264,13 @@ def random_layer(
     return output, shape, scale
 
 
-def random_network(builder: ModelBuilder, rng: np.random.Generator, depth: int) -> tuple[int, ...]:
+def random_network(
+    builder: ModelBuilder, rng: np.random.Generator, depth: int, weights: Sequence[str] = ("int4", "int8")
+) -> tuple[int, ...]:
     """Appends an input of random shape and, behind it, `depth` random layers whose result is an output.
 
-    Shapes, kernels, strides, dilations, paddings, groups, activations, zero points and saturation all vary.
+    Shapes, kernels, strides, dilations, paddings, groups, activations, zero points and saturation all vary, and so do
+    the types of the weights among those given.
 
     Returns:
         The input's shape.
@@ -306,7 +309,7 @@ def random_network(builder: ModelBuilder, rng: np.random.Generator, depth: int) 
             per_channel=bool(rng.random() < 0.7),
             zero_point=int(rng.integers(-128, 128)),
             gain=float(rng.choice([0.1, 1.0, 5.0])),
-            weight_dtype=str(rng.choice(["int4", "int8"])),
+            weight_dtype=str(rng.choice(list(weights))),
             **options,
         )
     builder.outputs.append(tensor)
