@@ -39,6 +39,9 @@ constexpr const QuantizeKernel* kQuantizeKernels[] = {
 #if defined(__x86_64__)
     &quantize_f32_qd8_avx2,
     &quantize_f32_qd8x4_avx2,
+#elif defined(__aarch64__)
+    &quantize_f32_qd8_neon,
+    &quantize_f32_qd8x4_neon,
 #endif
     &quantize_f32_qd8_reference,
     &quantize_f32_qd8x4_reference,

@@ -29,8 +29,10 @@ extern const DynamicGemmKernel gemm_qd8_qs8cw_8x32c4_avx512_vnni;
 extern const DynamicGemmKernel gemm_qd8_qs4b_6x32c4_avx512_vnni;
 
 extern const QuantizeKernel quantize_f32_qd8_reference;
+extern const QuantizeKernel quantize_f32_qd8_neon;
 extern const QuantizeKernel quantize_f32_qd8_avx2;
 extern const QuantizeKernel quantize_f32_qd8x4_reference;
+extern const QuantizeKernel quantize_f32_qd8x4_neon;
 extern const QuantizeKernel quantize_f32_qd8x4_avx2;
 
 extern const DepthwiseKernel dwconv_qs8_qs4cw_1c1_reference;
