@@ -4,9 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "delegates/int4/packing/channel_blocks.h"
+#include "delegates/int4/packing/gemm_blocks.h"
 #include "delegates/int4/test/golden.h"
 
 namespace tfq::int4 {
@@ -55,6 +58,24 @@ TEST(Packing, SumsWeightsThatStandApart) {
   EXPECT_EQ(SumOfWeights({bytes, 4}, 1, 3, 2), 2 + 4 - 1);
   EXPECT_EQ(SumOfWeights({bytes, 4}, 0, 2, 3), 1 + 4);
   EXPECT_EQ(SumOfWeights({bytes, 8}, 0, 2, 2), 0x21 - 11);
+}
+
+// A block of four output channels, groups of two input channels, three of them: the last is not there.
+TEST(Packing, BlocksPutHalfOfTheChannelsIntoHighNibbles) {
+  const uint8_t bytes[] = {0x21, 0x43, 0xa5, 0xcb, 0x0d};  // [3][1][3]: 1 2 3, 4 5 -6, -5 -4 -3
+  const int32_t multiplier[] = {7, 8, 9}, shift[] = {-1, -2, -3};
+  const WeightSource source = {{bytes, 4}, nullptr, multiplier, shift, 10};
+  const BlockLayout layout = {4, 2, 4};
+  const GemmShape shape = {3, 1, 3};
+  ASSERT_EQ(PackedBytesOf(layout, shape), kPackedAlignment);
+  std::vector<uint8_t> packed(kPackedAlignment, 0xee);
+  PackBlocks(layout, shape, source, packed.data());
+  int32_t section[12];
+  std::memcpy(section, packed.data(), sizeof(section));
+  const int32_t expected[] = {-60, -30, 120, 0, 7, 8, 9, 0, -1, -2, -3, 0};
+  EXPECT_TRUE(std::equal(section, section + 12, expected));
+  const uint8_t groups[] = {0xb1, 0xc2, 0x04, 0x05, 0xd3, 0x00, 0x0a, 0x00, 0x00};
+  EXPECT_TRUE(std::equal(groups, groups + 9, packed.data() + sizeof(section)));
 }
 
 TEST(Packing, ChannelSectionFoldsTheZeroPointIntoTheBias) {

@@ -10,6 +10,7 @@
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
+#include "delegates/int4/packing/gemm_blocks.h"
 #include "delegates/int4/packing/packing.h"
 
 namespace tfq::int4 {
@@ -18,17 +19,12 @@ namespace {
 constexpr int32_t kMr = 4;
 constexpr int32_t kNr = kNr16;
 constexpr int32_t kKr = 4;
-constexpr size_t kGroupBytes = kNr * kKr / 2;
+constexpr BlockLayout kLayout = {kNr, kKr, 4, kPackedAlignment};
+constexpr size_t kGroupBytes = GroupBytes(kLayout);
 constexpr int32_t kGroupsIn16Bits = 8;
 constexpr int32_t kWeightOffset = 8;
 
-size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr - 1) / kKr; }
-
-size_t BlockBytes(const GemmShape& shape) {
-  return RoundUp(ChannelSectionBytes(kNr) + shape.taps * GroupsOfTap(shape) * kGroupBytes, kPackedAlignment);
-}
-
-size_t PackedBytes(const GemmShape& shape) { return RoundUp(shape.n, kNr) / kNr * BlockBytes(shape); }
+size_t PackedBytes(const GemmShape& shape) { return PackedBytesOf(kLayout, shape); }
 
 inline void AddNibbles(uint32_t nibbles, int32_t bit, uint8_t* to) {
   uint32_t others;
@@ -44,7 +40,7 @@ void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
   std::memset(packed, 0, PackedBytes(shape));
   const size_t depth = size_t(shape.taps) * shape.channels;
   uint8_t* block = static_cast<uint8_t*>(packed);
-  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(shape)) {
+  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(kLayout, shape)) {
     int32_t sums[kNr] = {};
     for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
       size_t begin = (n_begin + i) * depth;
@@ -168,16 +164,13 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
     }
     corrections[m] = static_cast<int32_t>(sum * kWeightOffset);  // wraps as the sums do
   }
-  const size_t block_bytes = BlockBytes(shape);
-  const uint8_t* packed = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
-  int8_t* out = tile.out;
-  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, packed += block_bytes, out += kNr) {
+  for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
     __m256i sums[kRows][2];
-    SumBlock<kRows>(shape, tile.rows, packed + ChannelSectionBytes(kNr), sums);
-    const int32_t* bias = reinterpret_cast<const int32_t*>(packed);
-    const int32_t columns = tile.n_end - n < kNr ? tile.n_end - n : kNr;
-    const TileBlock block = {bias, n, columns, ties_away_begin, corrections, out};
+    SumBlock<kRows>(shape, tile.rows, at.packed + ChannelSectionBytes(kNr), sums);
+    const int32_t* bias = reinterpret_cast<const int32_t*>(at.packed);
+    const int32_t columns = tile.n_end - at.n < kNr ? tile.n_end - at.n : kNr;
+    const TileBlock block = {bias, at.n, columns, ties_away_begin, corrections, at.out};
     FinishBlock16(shape, tile, block, sums);
   }
 }

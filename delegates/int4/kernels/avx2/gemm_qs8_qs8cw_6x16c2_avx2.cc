@@ -7,7 +7,7 @@
 #include "delegates/int4/kernels/avx2/finish_16_avx2.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
-#include "delegates/int4/packing/packing.h"
+#include "delegates/int4/packing/gemm_blocks.h"
 
 namespace tfq::int4 {
 namespace {
@@ -15,38 +15,15 @@ namespace {
 constexpr int32_t kMr = 6;
 constexpr int32_t kNr = kNr16;
 constexpr int32_t kKr = 2;
-constexpr size_t kGroupBytes = kNr * kKr;
+constexpr BlockLayout kLayout = {kNr, kKr, 8, kPackedAlignment};
+constexpr size_t kGroupBytes = GroupBytes(kLayout);
 
-size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr - 1) / kKr; }
+size_t PackedBytes(const GemmShape& shape) { return PackedBytesOf(kLayout, shape); }
 
-size_t Groups(const GemmShape& shape) { return size_t(shape.taps) * GroupsOfTap(shape); }
-
-size_t BlockBytes(const GemmShape& shape) {
-  return RoundUp(ChannelSectionBytes(kNr) + Groups(shape) * kGroupBytes, kPackedAlignment);
-}
-
-size_t PackedBytes(const GemmShape& shape) { return RoundUp(shape.n, kNr) / kNr * BlockBytes(shape); }
-
-size_t ScratchBytes(const GemmShape& shape) { return kMr * Groups(shape) * kKr * sizeof(int16_t); }
+size_t ScratchBytes(const GemmShape& shape) { return kMr * GroupsOf(kLayout, shape) * kKr * sizeof(int16_t); }
 
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
-  std::memset(packed, 0, PackedBytes(shape));
-  const uint8_t* from = source.values.bytes;
-  uint8_t* block = static_cast<uint8_t*>(packed);
-  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(shape)) {
-    int32_t sums[kNr] = {};
-    for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
-      uint8_t* groups = block + ChannelSectionBytes(kNr) + i * kKr;
-      for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
-        for (int32_t c = 0; c < shape.channels; ++c, ++from) {
-          groups[c / kKr * kGroupBytes + c % kKr] = *from;
-          sums[i] += static_cast<int8_t>(*from);
-        }
-      }
-    }
-    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums,
-                        reinterpret_cast<int32_t*>(block));
-  }
+  PackBlocks(kLayout, shape, source, packed);
 }
 
 // Rows of the tile one after the other, their taps padded with a zero to whole groups.
@@ -106,15 +83,13 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
   const SumFunction sum = kSumByRows[tile.m - 1];
   const int32_t corrections[kMr] = {};
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
-  const size_t block_bytes = BlockBytes(shape);
-  const uint8_t* packed = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
-  int8_t* out = tile.out;
-  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, packed += block_bytes, out += kNr) {
+  const size_t groups = GroupsOf(kLayout, shape);
+  for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
     __m256i sums[kMr][2];
-    sum(rows, Groups(shape), packed + ChannelSectionBytes(kNr), sums);
-    const int32_t columns = tile.n_end - n < kNr ? tile.n_end - n : kNr;
-    const int32_t* bias = reinterpret_cast<const int32_t*>(packed);
-    FinishBlock16(shape, tile, {bias, n, columns, ties_away_begin, corrections, out}, sums);
+    sum(rows, groups, at.packed + ChannelSectionBytes(kNr), sums);
+    const int32_t columns = tile.n_end - at.n < kNr ? tile.n_end - at.n : kNr;
+    const int32_t* bias = reinterpret_cast<const int32_t*>(at.packed);
+    FinishBlock16(shape, tile, {bias, at.n, columns, ties_away_begin, corrections, at.out}, sums);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
+#include "delegates/int4/packing/gemm_blocks.h"
 #include "delegates/int4/packing/packing.h"
 
 // Before it gives out registers GCC's scheduler loads all rows at once, and has none left for the sums.
@@ -23,18 +24,11 @@ namespace {
 constexpr int32_t kMr = 6;
 constexpr int32_t kNr = 4;
 constexpr int32_t kKr = 8;
-constexpr size_t kGroupBytes = kNr * kKr / 2;
+constexpr BlockLayout kLayout = {kNr, kKr, 4};
+constexpr size_t kGroupBytes = GroupBytes(kLayout);
 constexpr int32_t kStepsIn16Bits = 15;
 
-size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr - 1) / kKr; }
-
-size_t BlockBytes(const GemmShape& shape) {
-  return ChannelSectionBytes(kNr) + shape.taps * GroupsOfTap(shape) * kGroupBytes;
-}
-
-size_t PackedBytes(const GemmShape& shape) {
-  return RoundUp(RoundUp(shape.n, kNr) / kNr * BlockBytes(shape), kPackedAlignment);
-}
+size_t PackedBytes(const GemmShape& shape) { return PackedBytesOf(kLayout, shape); }
 
 // Two groups of eight channels make a step of 32 bytes: byte k holds channel 0 (low nibble) and 1 (high) of the block,
 // byte 16 + k channels 2 and 3. An odd last group makes 16 bytes: bytes k and 8 + k hold channels 0 and 1 low, 2 and 3
@@ -42,9 +36,9 @@ size_t PackedBytes(const GemmShape& shape) {
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
   std::memset(packed, 0, PackedBytes(shape));
   const size_t depth = size_t(shape.taps) * shape.channels;
-  const int32_t groups = static_cast<int32_t>(GroupsOfTap(shape));
+  const int32_t groups = static_cast<int32_t>(GroupsOfTap(kLayout, shape));
   uint8_t* block = static_cast<uint8_t*>(packed);
-  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(shape)) {
+  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(kLayout, shape)) {
     int32_t sums[kNr] = {};
     for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
       const size_t weights = (n_begin + i) * depth;
@@ -348,19 +342,16 @@ inline void SumBlock(const GemmShape& shape, const int8_t* const* rows, const ui
 
 template <int kRows>
 void RunRows(const GemmShape shape, const GemmTile tile) {
-  const size_t block_bytes = BlockBytes(shape);
-  const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   const RoundingForm form = FormOf(tile.stage.rounding, shape.n, tile.n_end);
   const StageNeon stage(tile.stage);
-  int8_t* out = tile.out;
-  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
+  for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
     Sums<kRows> sums;
-    SumBlock<kRows>(shape, tile.rows, block, sums);
-    const int32_t* multiplier = reinterpret_cast<const int32_t*>(block) + kNr;
-    const ScaleNeon<1> scale(multiplier, multiplier + kNr, n, ties_away_begin);
+    SumBlock<kRows>(shape, tile.rows, at.packed, sums);
+    const int32_t* multiplier = reinterpret_cast<const int32_t*>(at.packed) + kNr;
+    const ScaleNeon<1> scale(multiplier, multiplier + kNr, at.n, ties_away_begin);
     ScaleRowsNeon(sums.total, scale, scale.OnlyRight(), form);
-    StoreFoursNeon(sums.total, stage, tile.m, tile.n_end - n, out, tile.out_stride);
+    StoreFoursNeon(sums.total, stage, tile.m, tile.n_end - at.n, at.out, tile.out_stride);
   }
 }
 

@@ -5,14 +5,12 @@
 // shifted down as well.
 #include <arm_neon.h>
 
-#include <cstring>
-
 #include "delegates/int4/kernels/neon/output_stage_neon.h"
 #include "delegates/int4/kernels/neon/partial_load.h"
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
-#include "delegates/int4/packing/packing.h"
+#include "delegates/int4/packing/gemm_blocks.h"
 
 namespace tfq::int4 {
 namespace {
@@ -20,44 +18,18 @@ namespace {
 constexpr int32_t kMr = 8;
 constexpr int32_t kNr = 8;
 constexpr int32_t kKr = 4;
-constexpr size_t kGroupBytes = kNr * kKr / 2;
+constexpr BlockLayout kLayout = {kNr, kKr, 4};
+constexpr size_t kGroupBytes = GroupBytes(kLayout);
 constexpr int32_t kStepChannels = 16;  // one load of a row
 
 // Rows of this many channels are summed 16-fold.
 constexpr int64_t kMinDepth16Fold = 64;
 constexpr int64_t kMaxDepth16Fold = 1 << 16;
 
-size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr - 1) / kKr; }
+size_t PackedBytes(const GemmShape& shape) { return PackedBytesOf(kLayout, shape); }
 
-size_t BlockBytes(const GemmShape& shape) {
-  return ChannelSectionBytes(kNr) + shape.taps * GroupsOfTap(shape) * kGroupBytes;
-}
-
-size_t PackedBytes(const GemmShape& shape) {
-  return RoundUp(RoundUp(shape.n, kNr) / kNr * BlockBytes(shape), kPackedAlignment);
-}
-
-// Byte 4 * i + k of a group: channel i in the low nibble, channel i + 4 in the high one.
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
-  std::memset(packed, 0, PackedBytes(shape));
-  const size_t depth = size_t(shape.taps) * shape.channels;
-  uint8_t* block = static_cast<uint8_t*>(packed);
-  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(shape)) {
-    int32_t sums[kNr] = {};
-    for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
-      const size_t weights = (n_begin + i) * depth;
-      sums[i] = SumOfWeights(source.values, weights, depth, 1);
-      uint8_t* groups = block + ChannelSectionBytes(kNr) + i % 4 * kKr;
-      for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
-        for (int32_t c = 0; c < shape.channels; ++c) {
-          const int32_t value = ValueAt(source.values, weights + size_t(tap) * shape.channels + c) & 15;
-          groups[c / kKr * kGroupBytes + c % kKr] |= static_cast<uint8_t>(value << (i / 4 * 4));
-        }
-      }
-    }
-    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums,
-                        reinterpret_cast<int32_t*>(block));
-  }
+  PackBlocks(kLayout, shape, source, packed);
 }
 
 struct WeightPair {
@@ -259,19 +231,16 @@ inline void SumBlock(const GemmShape& shape, const int8_t* const* rows, const ui
 
 template <int kRows, bool k16Fold>
 void RunRows(const GemmShape shape, const GemmTile tile) {
-  const size_t block_bytes = BlockBytes(shape);
-  const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   const RoundingForm form = FormOf(tile.stage.rounding, shape.n, tile.n_end);
   const StageNeon stage(tile.stage);
-  int8_t* out = tile.out;
-  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
+  for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
     int32x4_t sums[kRows][2];
-    SumBlock<k16Fold>(shape, tile.rows, block, sums);
-    const int32_t* multiplier = reinterpret_cast<const int32_t*>(block) + kNr;
-    const ScaleNeon<2> scale(multiplier, multiplier + kNr, n, ties_away_begin);
+    SumBlock<k16Fold>(shape, tile.rows, at.packed, sums);
+    const int32_t* multiplier = reinterpret_cast<const int32_t*>(at.packed) + kNr;
+    const ScaleNeon<2> scale(multiplier, multiplier + kNr, at.n, ties_away_begin);
     ScaleRowsNeon(sums, scale, scale.OnlyRight(), form);
-    StoreRowsNeon(sums, stage, tile.m, tile.n_end - n, out, tile.out_stride);
+    StoreRowsNeon(sums, stage, tile.m, tile.n_end - at.n, at.out, tile.out_stride);
   }
 }
 

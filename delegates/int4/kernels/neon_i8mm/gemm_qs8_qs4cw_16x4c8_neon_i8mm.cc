@@ -4,14 +4,12 @@
 // shifted down too where the 16-fold sums would not fit.
 #include <arm_neon.h>
 
-#include <cstring>
-
 #include "delegates/int4/kernels/neon/output_stage_neon.h"
 #include "delegates/int4/kernels/neon/partial_load.h"
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
-#include "delegates/int4/packing/packing.h"
+#include "delegates/int4/packing/gemm_blocks.h"
 
 namespace tfq::int4 {
 namespace {
@@ -19,43 +17,19 @@ namespace {
 constexpr int32_t kMr = 16;
 constexpr int32_t kNr = 4;
 constexpr int32_t kKr = 8;
-constexpr size_t kGroupBytes = kNr * kKr / 2;
+constexpr BlockLayout kLayout = {kNr, kKr, 4};
+constexpr size_t kGroupBytes = GroupBytes(kLayout);
 constexpr size_t kPairBytes = 2 * kKr;  // two rows, eight channels
 constexpr int64_t kMaxDepth16Fold = 1 << 16;
 
-size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.channels) + kKr - 1) / kKr; }
+size_t PackedBytes(const GemmShape& shape) { return PackedBytesOf(kLayout, shape); }
 
-size_t Groups(const GemmShape& shape) { return shape.taps * GroupsOfTap(shape); }
-
-size_t BlockBytes(const GemmShape& shape) { return ChannelSectionBytes(kNr) + Groups(shape) * kGroupBytes; }
-
-size_t PackedBytes(const GemmShape& shape) {
-  return RoundUp(RoundUp(shape.n, kNr) / kNr * BlockBytes(shape), kPackedAlignment);
+size_t ScratchBytes(const GemmShape& shape) {
+  return RoundUp(GroupsOf(kLayout, shape) * kMr / 2 * kPairBytes, kPackedAlignment);
 }
 
-size_t ScratchBytes(const GemmShape& shape) { return RoundUp(Groups(shape) * kMr / 2 * kPairBytes, kPackedAlignment); }
-
-// Byte 8 * (i % 2) + k of a group: channel i of the block, in the low nibble for 0 and 1, in the high one for 2 and 3.
 void Pack(const GemmShape& shape, const WeightSource& source, void* packed) {
-  std::memset(packed, 0, PackedBytes(shape));
-  const size_t depth = size_t(shape.taps) * shape.channels;
-  uint8_t* block = static_cast<uint8_t*>(packed);
-  for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr, block += BlockBytes(shape)) {
-    int32_t sums[kNr] = {};
-    for (int32_t i = 0; i < kNr && n_begin + i < shape.n; ++i) {
-      const size_t weights = (n_begin + i) * depth;
-      sums[i] = SumOfWeights(source.values, weights, depth, 1);
-      uint8_t* groups = block + ChannelSectionBytes(kNr) + i % 2 * kKr;
-      for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
-        for (int32_t c = 0; c < shape.channels; ++c) {
-          const int32_t value = ValueAt(source.values, weights + size_t(tap) * shape.channels + c) & 15;
-          groups[c / kKr * kGroupBytes + c % kKr] |= static_cast<uint8_t>(value << (i / 2 * 4));
-        }
-      }
-    }
-    WriteChannelSection(source, n_begin, shape.n, kNr, source.input_zero_point, sums,
-                        reinterpret_cast<int32_t*>(block));
-  }
+  PackBlocks(kLayout, shape, source, packed);
 }
 
 // Writes [group][pair of rows][row][channel of the group]; what a tap lacks to whole groups is zero.
@@ -78,7 +52,7 @@ void PairRows(const GemmShape& shape, const int8_t* const* rows, int8_t* to) {
         vst1q_s8(out, vcombine_s8(LoadPartNeon(first + c, left), LoadPartNeon(second + c, left)));
       }
     }
-    to += GroupsOfTap(shape) * kStride;
+    to += GroupsOfTap(kLayout, shape) * kStride;
   }
 }
 
@@ -119,20 +93,17 @@ template <bool k16Fold, int kPairs>
 void RunFold(const GemmShape shape, const GemmTile tile) {
   int8_t* a = static_cast<int8_t*>(tile.scratch);
   PairRows<kPairs>(shape, tile.rows, a);
-  const size_t block_bytes = BlockBytes(shape);
-  const size_t groups = Groups(shape);
-  const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr * block_bytes;
+  const size_t groups = GroupsOf(kLayout, shape);
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   const RoundingForm form = FormOf(tile.stage.rounding, shape.n, tile.n_end);
   const StageNeon stage(tile.stage);
-  int8_t* out = tile.out;
-  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr, block += block_bytes, out += kNr) {
-    const int32_t* section = reinterpret_cast<const int32_t*>(block);
+  for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
+    const int32_t* section = reinterpret_cast<const int32_t*>(at.packed);
     int32x4_t sums[2 * kPairs][1];
-    SumBlock<k16Fold, kPairs>(a, groups, block + ChannelSectionBytes(kNr), vld1q_s32(section), sums);
-    const ScaleNeon<1> scale(section + kNr, section + 2 * kNr, n, ties_away_begin);
+    SumBlock<k16Fold, kPairs>(a, groups, at.packed + ChannelSectionBytes(kNr), vld1q_s32(section), sums);
+    const ScaleNeon<1> scale(section + kNr, section + 2 * kNr, at.n, ties_away_begin);
     ScaleRowsNeon(sums, scale, scale.OnlyRight(), form);
-    StoreFoursNeon(sums, stage, tile.m, tile.n_end - n, out, tile.out_stride);
+    StoreFoursNeon(sums, stage, tile.m, tile.n_end - at.n, at.out, tile.out_stride);
   }
 }
 
