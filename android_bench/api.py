@@ -16,6 +16,7 @@ from android_bench.emulator import DEFAULT_CPU, Emulator
 from android_bench.experiment import Delegate, Experiment, Settings
 from android_bench.session import open_session
 from tfq_pipeline.errors import BadInput, DeviceFailed
+from tfq_pipeline.tflite import flatbuffer
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def benchmark(
         raise BadInput(f"rounds={rounds}: the least is 1")
     plan = [
         Experiment(
-            Path(model),
+            _whole(model),
             Delegate(name, dict(delegate_options or {})) if name else None,
             settings or Settings(),
             runtime,
@@ -123,7 +124,7 @@ def run_model(
         An array for each output, [samples, ...].
     """
     experiment = Experiment(
-        Path(model),
+        _whole(model),
         Delegate(delegate, dict(delegate_options or {})) if delegate else None,
         settings or Settings(),
         runtime,
@@ -155,6 +156,12 @@ def devices(adb_port: int = adb.DEFAULT_PORT) -> list[dict[str, Any]]:
                 _LOG.warning("%s", error)
         found.append({**known, "state": state})
     return found
+
+
+def _whole(model: str | Path) -> Path:
+    """The path of a file that is a whole model: a runtime dies of a damaged one, on a device far away."""
+    flatbuffer.read(model)
+    return Path(model)
 
 
 def _names(device: str, adb_port: int) -> list[str]:

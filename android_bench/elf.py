@@ -1,4 +1,4 @@
-"""Which other libraries a shared library wants: the DT_NEEDED entries of an ELF file, for any processor."""
+"""What an ELF file says of itself: its processor, and which other libraries it wants (DT_NEEDED)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from pathlib import Path
 
 _LOAD, _DYNAMIC = 1, 2
 _NEEDED, _STRTAB = 1, 5
+_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+_PROCESSORS = {62: "x86_64", 183: "arm64"}  # e_machine
+
+
+def processor(path: Path) -> str | None:
+    """``x86_64``, ``arm64`` or the number of another; None when it is no 64-bit little-endian ELF file."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[:6] != _MAGIC:
+        return None
+    (machine,) = struct.unpack_from("<H", header, 18)
+    return _PROCESSORS.get(machine, f"processor {machine}")
 
 
 def needed(library: Path) -> list[str]:
     """Names in the order of the file; none when it is not a 64-bit little-endian ELF file with a dynamic section."""
     data = library.read_bytes()
-    if data[:6] != b"\x7fELF\x02\x01":
+    if data[:6] != _MAGIC:
         return []
     (offset,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)

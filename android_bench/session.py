@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from android_bench import latency, runtime
+from android_bench import elf, latency, runtime
 from android_bench.device import Completed, Device, died_of
 from android_bench.experiment import Delegate, Experiment
 from android_bench.files import sha256
@@ -172,6 +172,13 @@ class Session:
             flags.append(f"--delegate_report={report}")
         elif not library.is_file():
             raise BadInput(f"delegate '{delegate.name}': neither int4 nor the file of a library; give one of them")
+        else:
+            built = elf.processor(library)
+            if built is None or not self.info.platform.endswith(built):
+                raise BadInput(
+                    f"delegate '{delegate.name}': a library for {built or 'nothing: no 64-bit ELF file'}, where device "
+                    f"'{self.device.serial}' is {self.info.platform}; give one that is built for it"
+                )
         self._put(library)
         flags.append(f"--external_delegate_path={self._path(library)}")
         if options:

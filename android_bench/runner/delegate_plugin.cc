@@ -22,10 +22,14 @@ DelegatePlugin::~DelegatePlugin() {
 }
 
 Status DelegatePlugin::Open(const std::string& path, const DelegateOptions& options) {
-  TFQ_RETURN_IF_ERROR(library_.Open(path));
   TfLiteDelegate* (*create)(char**, char**, size_t, void (*)(const char*)) = nullptr;
-  TFQ_RETURN_IF_ERROR(library_.Bind("tflite_plugin_create_delegate", &create));
-  TFQ_RETURN_IF_ERROR(library_.Bind("tflite_plugin_destroy_delegate", &destroy_));
+  TFQ_RETURN_IF_ERROR(library_.Open(path));
+  if (!library_.Bind("tflite_plugin_create_delegate", &create).ok() ||
+      !library_.Bind("tflite_plugin_destroy_delegate", &destroy_).ok()) {
+    return Status::BadInput("delegate " + path +
+                            " is no external delegate: it lacks tflite_plugin_create_delegate or "
+                            "tflite_plugin_destroy_delegate; give the library of one");
+  }
 
   DelegateOptions copy = options;
   std::vector<char*> keys;

@@ -2,18 +2,20 @@
 
     python -m examples.fashion_mnist.demo [--output out/demo]
 
-What it writes: the four .tflite files, `run.json`, and the page `report.html`. What it prints: one table.
+What it writes: the four .tflite files, `run.json`, the page `report.html` and its pictures. What it prints: one table.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
+from rich.console import Console
+
+from tfq_pipeline.cli.terminal import Terminal, own_streams
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "out/demo", "Folder for the files and the report.")
@@ -59,24 +61,30 @@ def measured(paths: list[Path]) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str]) -> None:
-    """Quantizes, compares, measures, reports."""
+    """Everything, with what libraries print left out."""
     del argv
+    with own_streams(verbosity=0) as terminal:
+        run(Path(FLAGS.output), terminal)
+
+
+def run(output: Path, terminal: Terminal) -> None:
+    """Quantizes, compares, measures, reports."""
     import tfq_pipeline as tfq
     from tfq_pipeline import report
 
-    output = Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
     runs, paths = [], []
     for recipe in RECIPES:
-        print(f"{recipe}: quantizing and evaluating on 10,000 images", file=sys.stderr, flush=True)
-        result = tfq.quantize(str(MODEL), recipe=recipe, data=DATA, seed=FLAGS.seed)
+        terminal.say(f"{recipe}: quantizing and evaluating on 10,000 images")
+        with terminal.progress() as progress:
+            result = tfq.quantize(str(MODEL), recipe=recipe, data=DATA, seed=FLAGS.seed, progress=progress)
         path = output / f"{recipe}.tflite"
         result.save(path)
         runs.append(result.document)
         paths.append(path)
-    print("comparing the delegate's outputs with the runtime's on every test image", file=sys.stderr, flush=True)
+    terminal.say("comparing the delegate's outputs with the runtime's on every test image")
     agreed = [agreement(path) for path in paths if "wi4" in path.name]
-    print("measuring on this machine and on the emulated device", file=sys.stderr, flush=True)
+    terminal.say("measuring on this machine and on the emulated device")
     benchmarks = measured(paths)
     document = {
         "title": "Fashion-MNIST, a small MobileNet",
@@ -85,20 +93,23 @@ def main(argv: list[str]) -> None:
         "benchmarks": benchmarks,
     }
     page = report.publish(output, document)
-    show(runs, agreed, benchmarks)
-    print(f"\nreport: {page}")
+    for name, picture in report.pictures(document).items():
+        (output / name).write_text(picture, "utf-8")
+    show(terminal.console(), runs, agreed, benchmarks)
+    terminal.console().print(f"\nreport: {page}", soft_wrap=True)
 
 
-def show(runs: list[dict[str, Any]], agreed: list[dict[str, Any]], benchmarks: list[dict[str, Any]]) -> None:
+def show(
+    console: Console, runs: list[dict[str, Any]], agreed: list[dict[str, Any]], benchmarks: list[dict[str, Any]]
+) -> None:
     """Prints the table."""
-    from rich.console import Console
     from rich.table import Table
 
     def latency(model: str, device: str, delegate: bool) -> str:
         for b in benchmarks:
             same = Path(b["model"]).name == model and b["emulated"] == (device == "emulator")
             if same and (b["delegate"] is not None) == delegate:
-                return f"{b['latency_ms']['median']:.2f}"
+                return f"{b['latency_ms']['median']:.3f}"
         return ""
 
     table = Table("recipe", "accuracy", "drop, points", "bytes", "of float", title="Fashion-MNIST, 10,000 test images")
@@ -120,7 +131,6 @@ def show(runs: list[dict[str, Any]], agreed: list[dict[str, Any]], benchmarks: l
             f"{size / float_size:.3f}",
             *(latency(name, device, delegate) for device in DEVICES for delegate in (False, True)),
         )
-    console = Console(width=140)
     console.print(table)
     for entry in agreed:
         console.print(

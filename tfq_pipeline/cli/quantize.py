@@ -14,9 +14,9 @@ from tfq_pipeline.cli.terminal import Terminal, table
 
 USAGE = (
     "MODEL --recipe R [--train T] [--calibration C] [--data D] --output OUT.tflite [--report DIR]\n\n"
-    "MODEL is a Keras 3 .keras, a Keras 2 .h5 or .keras, or a SavedModel. T, C and D are an .npz (arrays named after\n"
-    "the inputs, or x and y), a folder of images in class folders, package.module:function, or a built-in data set\n"
-    "(fashion_mnist), which brings all three when given as D."
+    "MODEL is a Keras 3 .keras, a Keras 2 .h5 or .keras, a SavedModel, or a float .tflite. T, C and D are an .npz\n"
+    "(arrays named after the inputs, or x and y), a folder of images in class folders, package.module:function, or a\n"
+    "built-in data set (fashion_mnist), which brings all three when given as D."
 )
 
 
@@ -45,7 +45,7 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
     output = arguments.writable(arguments.needed(values.output, "output", "the .tflite to write"), "output")
     if values.report:
         arguments.folder(values.report, "report")
-    arguments.present(model, "a .keras, .h5 or SavedModel")
+    arguments.present(model, "a .keras, .h5, SavedModel or float .tflite")
     readers.require(chosen.needs(), values.calibration, values.data, values.train)
     import tfq_pipeline as tfq
 

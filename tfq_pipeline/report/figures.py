@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from typing import Any
 
 # Placeholder colours by CSS variable; none occurs in a figure by itself.
@@ -111,6 +112,17 @@ def cells(rows: Sequence[str], columns: Sequence[str], values: Mapping[tuple[str
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         return _svg(figure, described)
+
+
+def colours() -> str:
+    """The style sheet that says what the colours' names stand for, on light and on dark ground."""
+    return (resources.files("tfq_pipeline.report") / "colours.css").read_text("utf-8")
+
+
+def standalone(svg: str) -> str:
+    """A figure that brings its colours along."""
+    end = svg.index(">") + 1
+    return f"{svg[:end]}<style>{colours()}</style>{svg[end:]}"
 
 
 def bits_colour(bits: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -68,7 +69,18 @@ def page(run: Mapping[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     templates = resources.files("tfq_pipeline.report")
     template = environment.from_string((templates / "page.html.j2").read_text("utf-8"))
-    return template.render(style=(templates / "page.css").read_text("utf-8"), **view(run))
+    return template.render(style=figures.colours() + (templates / "page.css").read_text("utf-8"), **view(run))
+
+
+def pictures(document: Mapping[str, Any]) -> dict[str, str]:
+    """The page's figures as SVG files of their own, by file name, for other pages to show.
+
+    Args:
+        document: as for `publish`.
+    """
+    run = with_runs(document)
+    made = _figures(run["runs"], run.get("benchmarks", []))
+    return {re.sub(r"\W+", "-", f["title"].lower()) + ".svg": figures.standalone(f["svg"]) for f in made}
 
 
 def view(run: Mapping[str, Any]) -> dict[str, Any]:

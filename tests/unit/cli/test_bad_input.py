@@ -171,7 +171,5 @@ def test_damaged_tflite_files_are_named(tfq: Command, good: Path, tmp_path: Path
     text.write_text("hello")
     cut.write_bytes(b"\x1c\0\0\0TFL3" + bytes(range(100)))
     for path, said in ((cut, "damaged TFLite model"), (text, "not a TFLite model")):
-        for done in (tfq("inspect", path), tfq("evaluate", path, f"--data={good / 'data.npz'}")):
-            line = done.error(2)
-            assert line.startswith(f"{path}: {said}")
-    assert f"{text} is not a .tflite file that LiteRT reads" in tfq("benchmark", text).error(2)
+        for verb in (["inspect"], ["benchmark"], ["evaluate", f"--data={good / 'data.npz'}"]):
+            assert tfq(*verb, path).error(2).startswith(f"{path}: {said}")

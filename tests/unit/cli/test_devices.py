@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from android_bench import runtime
 from tests.command import Command
+from tfq_pipeline import native
 
 
 @pytest.fixture
@@ -23,9 +25,8 @@ def no_adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("device", ["R5CR1234", "all"])
-def test_a_device_without_adb(tfq: Command, no_adb: str, tmp_path: Path, device: str) -> None:
-    (tmp_path / "model.tflite").touch()
-    line = tfq("benchmark", tmp_path / "model.tflite", f"--device={device}", no_adb).error(3)
+def test_a_device_without_adb(tfq: Command, no_adb: str, tflite: Path, device: str) -> None:
+    line = tfq("benchmark", tflite, f"--device={device}", no_adb).error(3)
     assert line == "adb: not found in PATH and no adb server is running; install it with: apt-get install adb"
 
 
@@ -38,15 +39,19 @@ def test_this_machine_is_listed_without_adb(tfq: Command, no_adb: str) -> None:
     assert tfq("devices", no_adb).out.startswith("host\n")
 
 
-def test_flags_of_a_delegate(tfq: Command, tmp_path: Path) -> None:
-    model = tmp_path / "model.tflite"
-    model.touch()
+def test_flags_of_a_delegate(tfq: Command, tflite: Path, tmp_path: Path) -> None:
+    text, other = tmp_path / "text.so", tmp_path / "other.so"
+    text.write_text("hello")
+    other.write_bytes(b"\x7fELF\x02\x01" + bytes(12) + (243).to_bytes(2, "little"))
     said = {
+        f"--delegate={text}": "a library for nothing: no 64-bit ELF file, where device 'host' is",
+        f"--delegate={other}": "a library for processor 243, where device 'host' is",
+        f"--delegate={runtime.litert(native.host_platform()).library}": "is no external delegate: it lacks",
         "--delegate=/no/such.so": "delegate '/no/such.so': neither int4 nor the file of a library; give one of them",
         "--external_delegate_options=cpu": "'cpu' is not key:value; write 'key:value;key:value'",
         "--runtime=tflite": "runtime 'tflite': name its library with --runtime_library, such as libtensorflow-lite.so",
         "--min_secs=5 --max_secs=1": "min_secs=5, max_secs=1: give 0 <= min_secs <= max_secs",
     }
     for flags, message in said.items():
-        assert message in tfq("benchmark", model, *flags.split()).error(2)
-    assert f"{tmp_path}: is no file; give a .tflite model" in tfq("benchmark", tmp_path).error(2)
+        assert message in tfq("benchmark", tflite, *flags.split()).error(2)
+    assert f"{tmp_path}: cannot be read (Is a directory); give a readable file" in tfq("benchmark", tmp_path).error(2)

@@ -36,7 +36,8 @@ MISUSES = {
     "quantize none.keras --recipe=static_wi4_ai8 --output=.": "--output=.: is a folder; name a file",
     "quantize none.keras --recipe=static_wi4_ai8 --output=a/b.tflite": "there is no folder a; make it first",
     "quantize none.keras --recipe=static_wi4_ai8 --output=o --report=README/x": "README is a file; name a folder",
-    "quantize none.keras --recipe=static_wi4_ai8 --output=o.tflite": "none.keras: no such file; give a .keras, .h5 or",
+    "quantize none.keras --recipe=static_wi4_ai8 --output=o.tflite": "none.keras: no such file; give a .keras, .h5, "
+    "SavedModel or float .tflite",
     "quantize README --recipe=static_wi4_ai8 --output=o": "'calibrate' needs samples to calibrate with;",
     "quantize README --recipe=qat_wi4_ai8 --calibration=x:y --output=o": "needs labelled data to train on; give --tr",
     "quantize README --recipe=static_wi4_ai8 --output=o --data=no.npz": "no.npz: no such file; give an .npz with",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -99,3 +101,14 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file/run: cannot be written to"):
         report.publish(tmp_path / "file" / "run", DOCUMENT)
+
+
+def test_pictures_stand_alone() -> None:
+    made = report.pictures(DOCUMENT)
+    assert list(made) == ["accuracy-lost.svg", "file-size.svg", "bits-of-each-layer-s-weights.svg"]
+    for picture in made.values():
+        ElementTree.fromstring(picture)
+        used, defined = set(re.findall(r"var\((--[\w-]+)\)", picture)), set(re.findall(r"(--[\w-]+):", picture))
+        assert "--ink" in used
+        assert used <= defined
+    assert ">mine<" in made["accuracy-lost.svg"]
