@@ -39,7 +39,8 @@ class Entropy:
         # What is exactly 0 (after a ReLU) has a level of its own at any scale and says nothing of the range.
         if low == 0.0 and h.first == 0:
             counts[0] = 0.0
-        if not counts.any():
+        # So few values have no distribution that levels could show badly: each may have a level of its own.
+        if np.count_nonzero(counts) <= 2**self.bits:
             return h.low, h.high
         return shrink(low, high, lambda a, b: _divergence(h.centers, counts, a, b, 2**self.bits))
 

@@ -82,12 +82,14 @@ def row_ranges(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Ranges of symmetric weights: of each row of [channels, values], float32 [channels] each."""
     rows = np.asarray(rows, np.float32)
     limit = np.abs(rows).max(axis=1, keepdims=True)
+    # Squares of what is at most 1 cannot overflow.
+    unit = rows / np.where(limit > 0, limit, 1.0)
     qmax = 2 ** (bits - 1) - 1
     best = limit.copy()
     least = np.full(limit.shape, np.inf, np.float32)
     for share in SHARES.astype(np.float32):
-        step = np.where(limit > 0, limit * share / qmax, 1.0)
-        steps = rows / step
+        step = share / qmax
+        steps = unit / step
         error = (step * (np.clip(np.rint(steps), -qmax, qmax) - steps)) ** 2
         total = error.sum(axis=1, keepdims=True)
         better = total < least

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_pipeline.errors import UnsupportedLayer
+from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.functional import Call, Functional, LayerSpec, TensorRef
 from tfq_pipeline.graph.keras_layers import BATCH_NORM, CHANNEL_AFFINE, LINEAR, RELU_LIMITS, channel_affine
 
@@ -55,6 +55,11 @@ def _fold(net: Functional, call: Call) -> Functional:
             "only the last axis can be folded: transpose the model to channels last",
         )
     scale, shift = affine
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        raise BadInput(
+            f"layer '{spec.name}' ({kind(spec)}): its statistics make no finite factor (a variance that is negative or "
+            "0, NaN, infinity); train or export the model again"
+        )
     backward = _into_producer(net, call, scale, shift)
     if backward is not None:
         return backward

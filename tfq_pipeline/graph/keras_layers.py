@@ -193,7 +193,7 @@ def channel_affine(
         channels: size of the last axis.
 
     Returns:
-        float64 scale and shift, each [channels].
+        float64 scale and shift, each [channels]; not finite where the statistics are not those of data.
     """
     ones = np.ones(channels)
     if kind == "Rescaling":
@@ -211,8 +211,9 @@ def channel_affine(
     gamma = left.pop(0) if config.get("scale", True) else ones
     beta = left.pop(0) if config.get("center", True) else 0.0 * ones
     mean, variance = left
-    scale = gamma / np.sqrt(variance + float(config["epsilon"]))  # type: ignore[arg-type]
-    return scale, beta - mean * scale
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = gamma / np.sqrt(variance + float(config["epsilon"]))  # type: ignore[arg-type]
+        return scale, beta - mean * scale
 
 
 def _normalization_statistics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from tfq_pipeline.graph.protocol import Graph, Weights
 from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.integer import ACTIVATION_TYPES, constant_affine, is_float, tensor_scales
 from tfq_pipeline.numerics.affine import Affine, fake_quantize
-from tfq_pipeline.plan import FLOAT, Plan
+from tfq_pipeline.passes.calibrate import scale_source
+from tfq_pipeline.plan import FLOAT, Plan, TensorPlan
 from tfq_pipeline.tflite import edit
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.interpreter import open_model
@@ -39,9 +41,29 @@ def fake_quantized(graph: Graph, plan: Plan) -> Outputs:
     if isinstance(graph, KerasGraph):
         from tfq_pipeline.annotate.scheme import fake_quantized as by_keras
 
-        return by_keras(graph, plan.with_weights(dict.fromkeys(plan.weights, FLOAT)))
+        plan = plan.with_weights(dict.fromkeys(plan.weights, FLOAT))
+        return by_keras(graph, plan.with_activations(_passed_on(graph, plan)))
     assert isinstance(graph, TfliteGraph)
     return open_model(fb.pack(_with_pairs(graph, plan)), default_delegates=False).run
+
+
+def _passed_on(graph: Graph, plan: Plan) -> dict[str, TensorPlan]:
+    """Tensors that have the scale of another: what an integer operator writes, a mean over a window say, is rounded to
+    it."""
+    tensors = graph.tensors()
+    sources = {t.name: scale_source(tensors, t.name) for t in tensors if t.same_scale_as is not None}
+    return {
+        name: plan.activations[source]
+        for name, source in sources.items()
+        if source in plan.activations and name not in plan.floats
+    }
+
+
+def float_activations(graph: Graph, plan: Plan) -> Outputs:
+    """The model with the plan's weights whose activations are not rounded, as a function of one batch; outputs as those
+    of `fake_quantized`."""
+    floats = frozenset(tensor.name for tensor in graph.tensors())
+    return fake_quantized(graph, replace(plan, activations={}, floats=floats))
 
 
 def _with_pairs(graph: TfliteGraph, plan: Plan) -> Any:

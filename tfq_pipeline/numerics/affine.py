@@ -14,7 +14,7 @@ import numpy as np
 MIN_BITS, MAX_BITS = 2, 16
 
 # The converter takes a narrower range for empty and gives it a scale of its own.
-_EMPTY_RANGE = float(np.finfo(np.float64).eps)
+EMPTY_RANGE = float(np.finfo(np.float64).eps)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -111,7 +111,7 @@ def from_range(
     qmin = -(1 << (bits - 1)) + int(narrow)
     span = np.maximum(-low64, high64) if symmetric else high64 - low64
     steps = qmax if symmetric else qmax - qmin
-    empty = span < _EMPTY_RANGE
+    empty = span < EMPTY_RANGE
     exact = np.where(empty, 1.0, span / steps)
     if empty.any() and not empty.all():
         exact[empty] = exact[~empty].max()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfq_pipeline.data import Data
+from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Weights
 
 # Highest value of the activations that scale with their input below it.
@@ -71,7 +72,16 @@ class Pair:
 
 
 def weights_of(pairs: Sequence[Pair]) -> dict[str, Weights]:
-    """The weights of all layers of some pairs, by name."""
+    """The weights of all layers of some pairs, by name.
+
+    Raises:
+        BadInput: for weights with NaN or infinity, naming the layer.
+    """
+    for op in (op for pair in pairs for op in (pair.first, pair.second)):
+        if not (np.isfinite(op.kernel).all() and (op.bias is None or np.isfinite(op.bias).all())):
+            raise BadInput(
+                f"layer '{op.name}' ({op.type}): its weights have NaN or infinity; train or export the model again"
+            )
     return {op.name: Weights(op.kernel, op.bias) for pair in pairs for op in (pair.first, pair.second)}
 
 

@@ -21,6 +21,9 @@ from tfq_pipeline.passes.patches import patches, weight_rows
 # Patches of one batch that are looked at: neighbouring ones of an image overlap and tell little more.
 _PATCHES = 4096
 
+# Above it squares of float32 overflow once they are added.
+_WIDE = 1e15
+
 # Added to the diagonal of A, as a share of its mean: patches that never vary leave A singular (Frantar 2023).
 DAMPING = 0.01
 
@@ -96,6 +99,8 @@ def _of_batch(op: LinearOp, x: np.ndarray, y: np.ndarray, rng: np.random.Generat
     if count > _PATCHES:
         chosen = np.sort(rng.choice(count, _PATCHES, replace=False))
         rows_x, rows_y, count = rows_x[:, chosen], rows_y[:, chosen], _PATCHES
+    if max(np.abs(rows).max(initial=0.0) for rows in (rows_x, rows_y)) > _WIDE:
+        rows_x, rows_y = rows_x.astype(np.float64), rows_y.astype(np.float64)
     across = rows_y.transpose(0, 2, 1)
     a = (across @ rows_y).astype(np.float64) / count
     b = a if rows_y is rows_x else (across @ rows_x).astype(np.float64) / count

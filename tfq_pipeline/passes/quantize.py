@@ -10,9 +10,9 @@ import numpy as np
 from tfq_pipeline.calibration import WEIGHT_RANGES
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Tensor
-from tfq_pipeline.numerics.affine import Affine, channel_rows, from_range
+from tfq_pipeline.numerics.affine import EMPTY_RANGE, Affine, channel_rows, from_range
 from tfq_pipeline.numerics.grouping import to_groups
-from tfq_pipeline.passes.calibrate import Calibration, scale_source
+from tfq_pipeline.passes.calibrate import Calibration, Range, scale_source, shared_scales
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
 from tfq_pipeline.tflite.operators import FIXED_SCALE_16, GROUPED, INT4_KERNELS, Reads
 
@@ -20,6 +20,15 @@ _INTEGER_READS: Mapping[int, Reads] = {8: "int8", 16: "int16"}
 
 # Leaves a bias of int32 one bit of room for the sum it is added to.
 _LARGEST_BIAS = 2.0**30
+
+# Steps of an output that a step of a sum may be: kernels multiply by less than 256.
+_LARGEST_MULTIPLIER = 255.0
+
+# The largest scale of a group: of half precision, with a mantissa of 7 bits.
+_LARGEST_HALF = 65280.0
+
+# A scale that is no smaller than this has an inverse, and a product with another, in float32.
+_LEAST_SCALE = 2.0**-60
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,8 @@ def quantize(
     floats: set[str] = set()
     reasons: dict[str, str] = {}
     wanted = _activation_requests(tensors, asked)
+    if calibration is not None:
+        calibration = replace(calibration, ranges=_filled(tensors, calibration.ranges))
     for tensor in tensors:
         if asked[tensor.name].activations is None and tensor.reads:
             floats.add(tensor.name)
@@ -105,8 +116,59 @@ def quantize(
         spec, why = _runnable(op, spec, source)
         if why is not None:
             reasons[op.name] = why
-        weights[op.name] = weight_plan(op, spec, source)
+        weights[op.name] = planned = weight_plan(op, spec, source)
+        if source is not None and planned.affine is not None:
+            activations.update(_with_room(op, source, planned.affine, tensors, activations))
     return Plan(weights, activations, frozenset(floats), reasons)
+
+
+def _filled(tensors: Sequence[Tensor], ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges, with those of tensors that were always 0 replaced by that of a tensor computed from or with them.
+
+    Any range holds 0; but kernels that add or join tensors want their scales to be of like size.
+    """
+    found = dict(ranges)
+    empty = {name for name, (low, high) in ranges.items() if max(-low, high) < EMPTY_RANGE}
+    if not empty:
+        return found
+    beside: dict[str, list[str]] = {name: [] for name in empty}
+    for tensor in tensors:
+        joined = [scale_source(tensors, name) for name in (tensor.name, *tensor.reads)]
+        for name in empty.intersection(joined):
+            beside[name] += [other for other in joined if other in ranges]
+    while filled := {name: full for name in empty if (full := set(beside[name]) - empty)}:
+        found.update({name: max((found[n] for n in full), key=lambda r: r[1] - r[0]) for name, full in filled.items()})
+        empty -= set(filled)
+    return found
+
+
+def _with_room(
+    op: LinearOp, source: Affine, weights: Affine, tensors: Sequence[Tensor], activations: Mapping[str, TensorPlan]
+) -> dict[str, TensorPlan]:
+    """What an operator writes, and what shares its scale, with a step that kernels can reach from the sum's.
+
+    The sum's step is the input's times the weight's. An output that is finer by far was seen to be next to nothing,
+    and the values between two steps of the sum do not occur: a coarser one loses nothing.
+
+    Raises:
+        BadInput: where an activation limits the output, so that the input is what is too large.
+    """
+    output = scale_source(tensors, op.output)
+    planned = activations.get(output)
+    if planned is None or planned.affine is None:
+        return {}
+    least = float(source.scale[0]) * float(weights.scale.max()) / _LARGEST_MULTIPLIER
+    if planned.affine.scale[0] >= least:
+        return {}
+    if op.activation not in (None, "RELU"):
+        raise BadInput(
+            f"layer '{op.name}' ({op.type}): reads values in steps of {source.scale[0]:.3g} and writes some in steps "
+            f"of {planned.affine.scale[0]:.3g}, further apart than integer kernels compute; "
+            "bring the data that it is calibrated with into the range that the model was trained on"
+        )
+    sharing = next((group for group in shared_scales(tuple(tensors)) if output in group), (output,))
+    wide = replace(planned, affine=replace(planned.affine, scale=np.array([least], np.float32)))
+    return dict.fromkeys((name for name in sharing if name in activations), wide)
 
 
 def _activation_requests(tensors: Sequence[Tensor], asked: Mapping[str, LayerRequest]) -> dict[str, Request]:
@@ -134,6 +196,9 @@ def _runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Requ
         if not grouped or op.kernel.shape[-1] % asked.group_size:
             shape = "x".join(map(str, op.kernel.shape))
             why = f"no kernel of {op.op} reads {shape} weights of {asked.bits} bits in groups of {asked.group_size}"
+        elif np.abs(op.kernel).max() > _LARGEST_HALF * (2 ** (asked.bits - 1) - 1):
+            why = "a weight is too large for scales in half precision"
+        if why is not None:
             why = f"{why}: one scale a channel"
             asked = replace(asked, granularity="channel", group_size=None)
     if asked.bits <= 4 and reads not in INT4_KERNELS[op.op]:
@@ -159,6 +224,9 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
         affine = from_range(low, high, asked.bits, symmetric=True, narrow=True, axis=axis)
     except ValueError as error:
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error
+    if source is not None and not kernel.any():
+        # All that a layer of dead weights writes is its bias: the finest scale is the best.
+        affine = replace(affine, scale=np.full_like(affine.scale, _LEAST_SCALE))
     if source is not None and op.bias is not None:
         if not np.isfinite(op.bias).all():
             raise BadInput(
@@ -197,7 +265,7 @@ def half_precision(scale: np.ndarray) -> np.ndarray:
     limits = np.finfo(np.float16)
     mantissa, exponent = np.frexp(np.clip(scale, limits.smallest_normal, limits.max).astype(np.float64))
     short = np.ldexp(np.round(mantissa * 256.0) / 256.0, exponent)
-    return np.minimum(short, 65280.0).astype(np.float32)
+    return np.minimum(short, _LARGEST_HALF).astype(np.float32)
 
 
 def activation_plan(tensor: Tensor, calibration: Calibration | None, asked: Request) -> TensorPlan:
