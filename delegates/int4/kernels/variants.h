@@ -11,6 +11,7 @@ extern const GemmKernel gemm_qs8_qs4cw_4x1c1_reference;
 extern const GemmKernel gemm_qs8_qs8cw_4x1c1_reference;
 extern const GemmKernel gemm_qs8_qs4cw_6x4c8_neon;
 extern const GemmKernel gemm_qs8_qs4cw_8x8c4_neon_dotprod;
+extern const GemmKernel gemm_qs8_qs8cw_8x8c4_neon_dotprod;
 extern const GemmKernel gemm_qs8_qs4cw_16x4c8_neon_i8mm;
 extern const GemmKernel gemm_qs8_qs4cw_4x16c4_avx2;
 extern const GemmKernel gemm_qs8_qs8cw_6x16c2_avx2;

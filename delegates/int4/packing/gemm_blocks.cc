@@ -35,7 +35,7 @@ void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const WeightS
     int32_t sums[kMostChannels] = {};
     for (int32_t i = 0; i < layout.nr && n + i < shape.n; ++i) {
       size_t begin = static_cast<size_t>(n + i) * depth;
-      uint8_t* groups = block + ChannelSectionBytes(layout.nr);
+      uint8_t* groups = block + GroupsOffset(layout);
       for (int32_t tap = 0; tap < shape.taps; ++tap, groups += tap_bytes) {
         sums[i] += PackTap(layout, source.values, begin, shape.channels, i, groups);
         begin += static_cast<size_t>(shape.channels);

@@ -21,6 +21,7 @@ struct BlockLayout {
   int32_t kr;            // input channels of a group
   int32_t bits;          // of a weight
   size_t alignment = 1;  // of a block
+  size_t extra = 0;      // bytes between the section and the groups
 };
 
 static constexpr size_t GroupBytes(const BlockLayout& layout) {
@@ -35,8 +36,13 @@ static constexpr size_t GroupsOf(const BlockLayout& layout, const GemmShape& sha
   return static_cast<size_t>(shape.taps) * GroupsOfTap(layout, shape);
 }
 
+// Where the groups of a block begin.
+static constexpr size_t GroupsOffset(const BlockLayout& layout) {
+  return ChannelSectionBytes(layout.nr) + layout.extra;
+}
+
 static constexpr size_t BlockBytes(const BlockLayout& layout, const GemmShape& shape) {
-  return RoundUp(ChannelSectionBytes(layout.nr) + GroupsOf(layout, shape) * GroupBytes(layout), layout.alignment);
+  return RoundUp(GroupsOffset(layout) + GroupsOf(layout, shape) * GroupBytes(layout), layout.alignment);
 }
 
 static constexpr size_t PackedBytesOf(const BlockLayout& layout, const GemmShape& shape) {

@@ -107,8 +107,9 @@ GemmCase RandomGemm(const GemmKernel& kernel, GemmShape shape, Values values, Ra
   c.has_bias = random.Between(0, 3) != 0;
   c.stage = RandomStage(random);
   c.channels = RandomChannels(random, kernel.weights, shape.n, shape.taps * shape.channels);
-  c.weights = random.Integers(size_t(shape.n) * shape.taps * shape.channels, LowestOf(kernel.weights),
-                              HighestOf(kernel.weights), values);
+  // Half of the cases keep to the symmetric range, which kernels may have another form for.
+  const int32_t lowest = LowestOf(kernel.weights) + random.Between(0, 1);
+  c.weights = random.Integers(size_t(shape.n) * shape.taps * shape.channels, lowest, HighestOf(kernel.weights), values);
   c.activations = random.Integers(size_t(c.m) * shape.taps * shape.channels, -128, 127, values);
   return c;
 }

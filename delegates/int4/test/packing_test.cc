@@ -10,6 +10,7 @@
 
 #include "delegates/int4/packing/channel_blocks.h"
 #include "delegates/int4/packing/gemm_blocks.h"
+#include "delegates/int4/packing/joined_nibbles.h"
 #include "delegates/int4/test/golden.h"
 
 namespace tfq::int4 {
@@ -76,6 +77,42 @@ TEST(Packing, BlocksPutHalfOfTheChannelsIntoHighNibbles) {
   EXPECT_TRUE(std::equal(section, section + 12, expected));
   const uint8_t groups[] = {0xb1, 0xc2, 0x04, 0x05, 0xd3, 0x00, 0x0a, 0x00, 0x00};
   EXPECT_TRUE(std::equal(groups, groups + 9, packed.data() + sizeof(section)));
+}
+
+TEST(Packing, JoinsNibblesThatFitAByte) {
+  for (int32_t high = -8; high <= 7; ++high) {
+    for (int32_t low = -8; low <= 7; ++low) {
+      uint8_t bytes[] = {0x21, static_cast<uint8_t>((high & 15) << 4 | (low & 15))};
+      const uint8_t before = bytes[1];
+      const int32_t number = 16 * high + low;
+      ASSERT_EQ(JoinNibbles(bytes, 2), number >= -128) << high << " " << low;
+      EXPECT_EQ(bytes[0], 0x21);
+      EXPECT_EQ(bytes[1], number >= -128 ? static_cast<uint8_t>(number) : before);
+    }
+  }
+}
+
+TEST(Packing, BlocksWithAPairThatFitsNoByteStaySeparate) {
+  // [4][1][1] in blocks of two: 3 -2, then -1 -8; the second of a block is the high one.
+  const uint8_t bytes[] = {0xe3, 0x8f};
+  const int32_t bias[] = {5, 7, 9, 11}, multiplier[] = {1, 1, 1, 1}, shift[] = {0, 0, 0, 0};
+  const WeightSource source = {{bytes, 4}, bias, multiplier, shift, 0};
+  const BlockLayout layout = {2, 1, 4, 1, kJoinedFlagBytes};
+  const GemmShape shape = {4, 1, 1};
+  std::vector<uint8_t> packed(PackedBytesOf(layout, shape));
+  PackJoinedBlocks(layout, shape, source, packed.data());
+  const uint8_t* first = packed.data();
+  const uint8_t* second = first + BlockBytes(layout, shape);
+  EXPECT_TRUE(IsJoined(layout, first));
+  EXPECT_FALSE(IsJoined(layout, second));
+  EXPECT_EQ(static_cast<int8_t>(first[GroupsOffset(layout)]), 16 * -2 + 3);
+  EXPECT_EQ(second[GroupsOffset(layout)], 0x8f);
+  int32_t biases[2];
+  std::memcpy(biases, first, sizeof(biases));
+  EXPECT_EQ(biases[0], 5 + 16 * 7);
+  EXPECT_EQ(biases[1], 7);
+  std::memcpy(biases, second, sizeof(biases));
+  EXPECT_EQ(biases[0], 9);
 }
 
 TEST(Packing, ChannelSectionFoldsTheZeroPointIntoTheBias) {
