@@ -130,8 +130,15 @@ def check_classes(labels: np.ndarray, outputs: Sequence[int | None], name: str, 
         raise BadInput(f"{name}: {which} is {labels.max()}, the model has classes 0..{limit - 1}; correct it")
 
 
-def noise(inputs: Sequence[InputSpec], samples: int, seed: int = 0, free: int = 16) -> Data:
-    """Inputs that know nothing of the task: uniform in [-1, 1], integers 0 or 1; free dimensions have size `free`."""
+def noise(
+    inputs: Sequence[InputSpec],
+    samples: int,
+    seed: int = 0,
+    free: int = 16,
+    limits: tuple[float, float] = (-1.0, 1.0),
+) -> Data:
+    """Inputs that know nothing of the task: uniform between the limits, integers 0 or 1; free dimensions have size
+    `free`."""
 
     def batches() -> Iterator[Batch]:
         rng = np.random.default_rng(seed)
@@ -140,7 +147,7 @@ def noise(inputs: Sequence[InputSpec], samples: int, seed: int = 0, free: int = 
             shape = (samples, *(free if n is None else n for n in spec.shape))
             if np.dtype(spec.dtype).kind in "iub":
                 return rng.integers(0, 2, shape).astype(spec.dtype)
-            return rng.uniform(-1.0, 1.0, shape).astype(spec.dtype)
+            return rng.uniform(*limits, shape).astype(spec.dtype)
 
         yield Batch(tuple(one(spec) for spec in inputs))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from tfq_pipeline import importers, readers
 from tfq_pipeline import recipe as recipes
+from tfq_pipeline.calibration.synthetic import can_distill, distilled
 from tfq_pipeline.data import Data, InputSpec, noise
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
@@ -184,7 +185,7 @@ def quantize(
         "passes": list(state.report),
         "inspect": inspect(state.data),
         "verification": dict(state.verification),
-        "data": {name: part.provenance for name, part in vars(sources).items() if part is not None},
+        "data": {name: part.provenance for name, part in vars(state.sources).items() if part is not None},
     }
     if sources.test is not None and before is not None:
         after = _measure(open_model(state.data).run, sources.test, "quantized", progress)
@@ -209,6 +210,26 @@ def _sources(
     labelled = opened(train, "train", True)
     samples = labelled if calibration is None else opened(calibration, "calibration", False)
     return Sources(samples, labelled, opened(data, "test", True))
+
+
+def _synthesize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    source, entry = config.source, dict[str, Any]()
+    if source == "batch_norm" and isinstance(state.graph, KerasGraph) and can_distill(state.graph):
+        data, (first, last) = distilled(
+            state.graph,
+            config.samples,
+            config.steps,
+            config.limits,
+            state.seed,
+            lambda done, of: state.progress("synthesize", done, of),
+        )
+        entry = {"loss": [float(f"{loss:.4g}") for loss in (first, last)]}
+    else:
+        source = "noise"
+        data = noise(state.graph.inputs, config.samples, state.seed, limits=config.limits or (-1.0, 1.0))
+        data = replace(data, provenance={"source": "noise", "samples": config.samples})
+    sources = replace(state.sources, calibration=data)
+    return replace(state, sources=sources), {"source": source, "samples": config.samples, **entry}
 
 
 def _fold_batch_norm(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -421,6 +442,7 @@ def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 
 PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
+    "synthesize": _synthesize,
     "fold_batch_norm": _fold_batch_norm,
     "cross_layer_equalization": _cross_layer_equalization,
     "smooth_quant": _smooth_quant,

@@ -161,6 +161,31 @@ class Rule(_Options):
         return self
 
 
+class Synthesize(_Pass):
+    """Makes the data that later passes calibrate with: from what batch norm remembers of the training data (Cai 2020),
+    or noise where there is none, as in a .tflite."""
+
+    kind: ClassVar[str] = "synthesize"
+    samples: Annotated[int, Field(ge=1)] = 128
+    source: Annotated[Literal["batch_norm", "noise"], Field(description="noise knows nothing of the data")] = (
+        "batch_norm"
+    )
+    steps: Annotated[int, Field(ge=1, description="of Adam, for each 64 samples")] = 200
+    low: Annotated[float | None, Field(description="least value of the inputs, where it is known")] = None
+    high: Annotated[float | None, Field(description="largest value of the inputs")] = None
+
+    @model_validator(mode="after")
+    def _both_limits(self) -> Synthesize:
+        if (self.low is None) != (self.high is None) or (self.limits is not None and self.limits[0] >= self.limits[1]):
+            raise ValueError("low and high belong together, low below high; give both or none")
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """What input values lie between, None where it is not known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
 class FoldBatchNorm(_Pass):
     """Folds batch norm into the layer before it (Jacob et al. 2018, section 3.2)."""
 
@@ -298,7 +323,8 @@ class Convert(_Pass):
 
 
 PassConfig = (
-    FoldBatchNorm
+    Synthesize
+    | FoldBatchNorm
     | CrossLayerEqualization
     | SmoothQuant
     | Calibrate
@@ -347,7 +373,13 @@ class Recipe(_Options):
 
     def needs(self) -> dict[str, str]:
         """Data that the passes read, "calibration" or "train": the name of a pass that does, by name of the data."""
-        return {config.needs: config.kind for config in self.passes if config.needs is not None}
+        made = False
+        found = {}
+        for config in self.passes:
+            made = made or isinstance(config, Synthesize)
+            if config.needs is not None and not (made and config.needs == "calibration"):
+                found[config.needs] = config.kind
+        return found
 
 
 def spec_for(config: Quantize, layer: Layer) -> tuple[WeightSpec | None, ActivationSpec | None]:
@@ -505,6 +537,8 @@ def _check_order(document: _Document, passes: Sequence[PassConfig]) -> None:
                 raise document.error(
                     ("passes", i), f"'{config.kind}' needs '{needed}' before it; put '- {needed}' there"
                 )
+        if config.kind == "synthesize" and i:
+            raise document.error(("passes", i), "'synthesize' reads what later passes fold or change; put it first")
         if config.kind == "convert" and i + 1 < len(passes):
             raise document.error(("passes", i + 1), f"'{kinds[i + 1]}' comes after 'convert'; put convert last")
     if kinds[-1] != "convert":
