@@ -27,9 +27,11 @@ from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.accuracy_aware import fall_back, sensitivity
 from tfq_pipeline.passes.adaround import adaround
+from tfq_pipeline.passes.analytic_bias_correction import analytic_bias_correction
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
 from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
 from tfq_pipeline.passes.gptq import gptq
+from tfq_pipeline.passes.high_bias_absorption import high_bias_absorption
 from tfq_pipeline.passes.quantease import quantease
 from tfq_pipeline.passes.quantize import LayerRequest, Request, widened
 from tfq_pipeline.passes.quantize import quantize as plan_layers
@@ -252,6 +254,16 @@ def _smooth_quant(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     return replace(state, graph=made.graph), {"spread": _by_pair(made.spread)}
 
 
+def _high_bias_absorption(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    made = high_bias_absorption(state.graph, _optional_samples(state, config.samples))
+    largest = {" to ".join(pair): round(float(amount.max()), 4) for pair, amount in made.amounts.items()}
+    return replace(state, graph=made.graph), {"absorbed": largest}
+
+
+def _optional_samples(state: State, count: int) -> Data | None:
+    return None if state.sources.calibration is None else _samples(state, count)
+
+
 def _by_pair(spread: Mapping[tuple[str, str], tuple[float, float]]) -> dict[str, list[float]]:
     """Largest to median range of the channels between two layers, before and after."""
     return {" to ".join(pair): [round(v, 4) for v in values] for pair, values in spread.items()}
@@ -325,6 +337,14 @@ def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     )
     errors = {name: [round(v, 6) for v in values] for name, values in made.errors.items()}
     return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
+
+
+def _analytic_bias_correction(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    assert state.plan is not None
+    reference = state.reference or state.graph
+    made = analytic_bias_correction(reference, state.plan, _optional_samples(state, config.samples))
+    entry = {"corrected": list(made.layers), "unknown": list(made.unknown)}
+    return replace(state, graph=made.graph, reference=reference), entry
 
 
 # How integers are chosen, given a pass's options; None leaves them as they are.
@@ -446,9 +466,11 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "fold_batch_norm": _fold_batch_norm,
     "cross_layer_equalization": _cross_layer_equalization,
     "smooth_quant": _smooth_quant,
+    "high_bias_absorption": _high_bias_absorption,
     "calibrate": _calibrate,
     "quantize": _quantize,
     **dict.fromkeys(_TECHNIQUES, _reconstruct),
+    "analytic_bias_correction": _analytic_bias_correction,
     "accuracy_aware": _accuracy_aware,
     "qat": _qat,
     "convert": _convert,

@@ -211,6 +211,14 @@ class SmoothQuant(_Pass):
     samples: Annotated[int, Field(ge=1)] = 128
 
 
+class HighBiasAbsorption(_Pass):
+    """Moves what a ReLU never clips from a layer's bias into the next one's (Nagel 2019, section 4.1.3)."""
+
+    kind: ClassVar[str] = "high_bias_absorption"
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    samples: Annotated[int, Field(ge=1, description="for layers without batch norm, where there is data")] = 128
+
+
 class Calibrate(_Pass):
     """Finds the ranges of activations on data."""
 
@@ -262,6 +270,14 @@ class BiasCorrection(_Reconstruction):
     """Puts what quantized weights lose of each channel's mean into the bias (Nagel 2019, section 4.2)."""
 
     kind: ClassVar[str] = "bias_correction"
+
+
+class AnalyticBiasCorrection(_Pass):
+    """The same without data, from batch norm's statistics (Nagel 2019, section 4.2.1)."""
+
+    kind: ClassVar[str] = "analytic_bias_correction"
+    after: ClassVar[tuple[str, ...]] = ("quantize",)
+    samples: Annotated[int, Field(ge=1, description="where batch norm says nothing and there is data")] = 128
 
 
 class Gptq(_Reconstruction):
@@ -327,9 +343,11 @@ PassConfig = (
     | FoldBatchNorm
     | CrossLayerEqualization
     | SmoothQuant
+    | HighBiasAbsorption
     | Calibrate
     | Quantize
     | BiasCorrection
+    | AnalyticBiasCorrection
     | Gptq
     | QuantEase
     | AdaRound

@@ -64,6 +64,8 @@ TECHNIQUES: Mapping[str, str] = {
     "W4A8: equalization": _recipe(before="cross_layer_equalization"),
     "W4A8: SmoothQuant": _recipe(before="smooth_quant"),
     "W4A8: bias correction": _recipe("bias_correction"),
+    "W4A8: analytic bias correction": _recipe("analytic_bias_correction"),
+    "W4A8: high-bias absorption": _recipe(before="high_bias_absorption"),
     "W4A8: GPTQ": _recipe("gptq"),
     "W4A8: GPTQ + QuantEase": _recipe("gptq", "quantease"),
     "W4A8: AdaRound": _recipe("adaround"),

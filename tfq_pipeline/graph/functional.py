@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tfq_pipeline.graph.protocol import Normal
+
 Ref = tuple[int, int]  # (index of the call that made the tensor, position among its outputs)
 
 
@@ -26,12 +28,13 @@ class TensorRef:
 
 @dataclass(frozen=True, eq=False)
 class LayerSpec:
-    """A layer taken apart: what is needed to make an equal one."""
+    """A layer taken apart: what is needed to make an equal one, and what batch norm said of its outputs."""
 
     name: str
     cls: Any
     config: dict[str, Any]
     weights: tuple[np.ndarray, ...]
+    normal: Normal | None = None
 
     def make(self) -> Any:
         return self.cls.from_config(dict(self.config, name=self.name))

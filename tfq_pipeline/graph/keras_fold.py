@@ -15,6 +15,7 @@ import numpy as np
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.functional import Call, Functional, LayerSpec, TensorRef
 from tfq_pipeline.graph.keras_layers import BATCH_NORM, CHANNEL_AFFINE, LINEAR, RELU_LIMITS, channel_affine
+from tfq_pipeline.graph.protocol import Normal
 
 
 def kind(spec: LayerSpec) -> str:
@@ -86,7 +87,16 @@ def _into_producer(net: Functional, call: Call, scale: np.ndarray, shift: np.nda
     kernel, bias = kernel_and_bias(spec)
     kernel = LINEAR[kind(spec)].scale_outputs(kernel.astype(np.float64), scale)
     bias = (0.0 if bias is None else bias.astype(np.float64)) * scale + shift
-    return net.with_layer(with_kernel(spec, kernel, bias)).without_call(call)
+    folded = replace(with_kernel(spec, kernel, bias), normal=_normal(net.layers[call.layer], spec.normal, scale, shift))
+    return net.with_layer(folded).without_call(call)
+
+
+def _normal(spec: LayerSpec, source: Normal | None, scale: np.ndarray, shift: np.ndarray) -> Normal | None:
+    """Distribution of what a channel-wise affine layer writes: batch norm knows that of what it reads."""
+    if kind(spec) == BATCH_NORM:
+        mean, variance = (w.astype(np.float64) for w in spec.weights[-2:])
+        source = Normal(mean, np.sqrt(np.maximum(variance, 0.0)))
+    return None if source is None else source.affine(scale, shift)
 
 
 def _into_consumers(net: Functional, call: Call, scale: np.ndarray, shift: np.ndarray) -> Functional | None:
@@ -137,7 +147,8 @@ def _as_depthwise(net: Functional, call: Call, scale: np.ndarray, shift: np.ndar
         )
     layer = tf_keras.layers.DepthwiseConv2D((1, 1), name=spec.name)
     weights = (scale.reshape(1, 1, -1, 1).astype(np.float32), shift.astype(np.float32))
-    return net.with_layer(LayerSpec(spec.name, type(layer), layer.get_config(), weights))
+    normal = _normal(spec, None, scale, shift)
+    return net.with_layer(LayerSpec(spec.name, type(layer), layer.get_config(), weights, normal))
 
 
 def fuse_relu(net: Functional) -> Functional:

@@ -28,6 +28,7 @@ from tfq_pipeline.graph.keras_layers import (
     CONSTANT_DIVISOR,
     FUSES_RELU,
     LINEAR,
+    OPERATORS,
     SCALES,
 )
 from tfq_pipeline.graph.protocol import LinearOp, Tensor, Weights
@@ -80,6 +81,7 @@ class KerasGraph:
                 self.net.call(source).layer,
                 spec.name,
                 **_window(spec),
+                normal=spec.normal,
             )
         return found
 
@@ -120,7 +122,19 @@ class KerasGraph:
         scale = self._scale(call)
         source = self.net.call(self.net.reads(call)[0]).layer if scale is Scale.PASSED_ON else None
         reads = () if call.is_input else self._stored_reads(call)
-        return Tensor(spec.name, kind(spec), call.shapes[0][1:], reads, source, (), FIXED_SCALES.get(scale))
+        fixed = FIXED_SCALES.get(scale)
+        return Tensor(spec.name, kind(spec), call.shapes[0][1:], reads, source, (), fixed, None, *self._operator(call))
+
+    def _operator(self, call: Call) -> tuple[str | None, str | None]:
+        """TFLite operator of a call and the activation in it, as `Tensor` has them."""
+        spec = self.net.layers[call.layer]
+        if kind(spec) in LINEAR:
+            return LINEAR[kind(spec)].op, _window(spec)["activation"]
+        relu = None if call.is_input else relu_name(spec)
+        if relu is None:
+            return OPERATORS.get(label(spec)), None
+        fused = next((c for c in map(self.net.call, self.net.reads(call)) if self._fused_into_reader(c)), None)
+        return (relu.upper(), None) if fused is None else (self._operator(fused)[0], relu.upper())
 
     def _stored_reads(self, call: Call) -> tuple[str, ...]:
         """Layers whose tensors a call reads; through one that is fused into the call, what that one reads."""
@@ -164,7 +178,7 @@ class KerasGraph:
         for name, new in updates.items():
             spec = net.layers[name]
             kernel = LINEAR[kind(spec)].from_tflite(new.kernel, spec.weights[0].shape)
-            net = net.with_layer(with_kernel(spec, kernel, new.bias))
+            net = net.with_layer(replace(with_kernel(spec, kernel, new.bias), normal=new.normal or spec.normal))
         return KerasGraph(net)
 
     def before_fixed_outputs(self) -> KerasGraph:

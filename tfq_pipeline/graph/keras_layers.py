@@ -175,6 +175,9 @@ CONSTANT_DIVISOR = frozenset({"divide", "true_divide"})
 # Operators without weights that TFLite computes together with a ReLU behind them.
 FUSES_RELU = frozenset({"Add", "Subtract", "Multiply", "add", "subtract", "multiply"})
 
+# TFLite operators without weights that passes look for, by layer class or operation.
+OPERATORS: dict[str, str] = {"Add": "ADD", "add": "ADD", "GlobalAveragePooling2D": "MEAN"}
+
 RELU_LIMITS: dict[str, float | None] = {"relu": None, "relu6": 6.0}
 
 BATCH_NORM = "BatchNormalization"

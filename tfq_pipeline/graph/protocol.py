@@ -18,6 +18,22 @@ Padding = Literal["SAME", "VALID", "CAUSAL"]
 
 
 @dataclass(frozen=True, eq=False)
+class Normal:
+    """How each channel of a tensor is distributed, as far as batch norm's statistics say.
+
+    Attributes:
+        mean, deviation: float64 [channels].
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def affine(self, scale: np.ndarray | float, shift: np.ndarray | float = 0.0) -> Normal:
+        """The distribution of scale * x + shift."""
+        return Normal(self.mean * scale + shift, self.deviation * np.abs(scale))
+
+
+@dataclass(frozen=True, eq=False)
 class LinearOp:
     """An operator with a weight matrix.
 
@@ -33,6 +49,7 @@ class LinearOp:
         activation: "RELU", "RELU6" and the like where one is fused, else None.
         strides, dilations: along height and width; (1, 1) for a dense layer.
         padding: "SAME" or "VALID" as TFLite has them, or "CAUSAL" (zeros in front alone); "VALID" for a dense layer.
+        normal: distribution of what it computes before its activation, where a batch norm that was folded says it.
     """
 
     name: str
@@ -47,6 +64,7 @@ class LinearOp:
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
     padding: Padding = "VALID"
+    normal: Normal | None = None
 
     @property
     def channels(self) -> int:
@@ -67,6 +85,9 @@ class Tensor:
         joined: names that have to share a scale with it because one operator reads them together (concatenation).
         fixed: (scale, zero point) at 8 bits where TFLite fixes them (softmax, sigmoid, tanh), else None.
         float_only: why it has to stay float, None where there is an integer operator that writes it.
+        op: TFLite builtin operator that writes it; None for an input, and where a layer becomes several operators or
+            passes need not know it.
+        activation: what that operator applies to its result, as in `LinearOp`.
     """
 
     name: str
@@ -77,14 +98,18 @@ class Tensor:
     joined: tuple[str, ...] = ()
     fixed: tuple[float, int] | None = None
     float_only: str | None = None
+    op: str | None = None
+    activation: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """New values for a linear operator: kernel in TFLite layout, bias [channels] or None, both float32."""
+    """New values for a linear operator: kernel in TFLite layout, bias [channels] or None, both float32; the
+    distribution of what it then computes, None where that stays as it was."""
 
     kernel: np.ndarray
     bias: np.ndarray | None
+    normal: Normal | None = None
 
 
 class Graph(Protocol):

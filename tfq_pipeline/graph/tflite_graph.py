@@ -139,6 +139,8 @@ class TfliteGraph:
                 reads if scale is Scale.JOINED else (),
                 FIXED_SCALES.get(scale) if scale is not None else None,
                 self._float_only(op),
+                op.name,
+                _activation(op),
             )
 
     def _float_only(self, op: fb.Op) -> str | None:
@@ -214,14 +216,17 @@ def _free_shape(tensor: Any) -> tuple[int | None, ...]:
 def _window(op: fb.Op) -> dict[str, Any]:
     """Activation, strides, dilations and padding of a linear operator as `LinearOp` has them."""
     options = op.operator.builtinOptions
-    activation = fused_activation(op)
     padding: Padding = "SAME" if getattr(options, "padding", 1) == 0 else "VALID"
     return {
-        "activation": None if activation == "NONE" else activation,
+        "activation": _activation(op),
         "strides": (getattr(options, "strideH", 1), getattr(options, "strideW", 1)),
         "dilations": (getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1)),
         "padding": padding,
     }
+
+
+def _activation(op: fb.Op) -> str | None:
+    return None if (fused := fused_activation(op)) == "NONE" else fused
 
 
 def fused_activation(op: fb.Op) -> str:

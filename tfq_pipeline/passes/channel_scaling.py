@@ -64,10 +64,11 @@ class Pair:
         shape = [1] * first.kernel.ndim
         shape[self.first.channel_axis] = -1
         bias = None if first.bias is None else (first.bias * factor).astype(np.float32)
+        normal = None if first.normal is None else first.normal.affine(factor)
         inverse = np.repeat(1.0 / factor, second.kernel.shape[-1] // len(factor))
         return {
-            self.first.name: Weights((first.kernel * factor.reshape(shape)).astype(np.float32), bias),
-            self.second.name: Weights((second.kernel * inverse).astype(np.float32), second.bias),
+            self.first.name: Weights((first.kernel * factor.reshape(shape)).astype(np.float32), bias, normal),
+            self.second.name: Weights((second.kernel * inverse).astype(np.float32), second.bias, second.normal),
         }
 
 
@@ -82,7 +83,7 @@ def weights_of(pairs: Sequence[Pair]) -> dict[str, Weights]:
             raise BadInput(
                 f"layer '{op.name}' ({op.type}): its weights have NaN or infinity; train or export the model again"
             )
-    return {op.name: Weights(op.kernel, op.bias) for pair in pairs for op in (pair.first, pair.second)}
+    return {op.name: Weights(op.kernel, op.bias, op.normal) for pair in pairs for op in (pair.first, pair.second)}
 
 
 def pairs_of(graph: Graph, data: Data | None) -> tuple[Pair, ...]:
