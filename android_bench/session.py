@@ -175,9 +175,10 @@ class Session:
         else:
             built = elf.processor(library)
             if built is None or not self.info.platform.endswith(built):
+                found = f"built for {built}" if built else "no 64-bit ELF file"
                 raise BadInput(
-                    f"delegate '{delegate.name}': a library for {built or 'nothing: no 64-bit ELF file'}, where device "
-                    f"'{self.device.serial}' is {self.info.platform}; give one that is built for it"
+                    f"delegate '{delegate.name}': is {found}, device '{self.device.serial}' is {self.info.platform}; "
+                    "give a library that is built for it"
                 )
         self._put(library)
         flags.append(f"--external_delegate_path={self._path(library)}")

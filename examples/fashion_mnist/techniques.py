@@ -36,8 +36,9 @@ CALIBRATION = 512
 _ENDS = "rules: [{match: {position: first}, weights: {bits: 8}}, {match: {position: last}, weights: {bits: 8}}]"
 
 
-def _recipe(*passes: str, calibrate: str = "{}", weights: str = "{bits: 4}", before: str = "") -> str:
+def _recipe(*passes: str, calibrate: str = "{}", weights: str = "{bits: 4}", before: str = "", first: str = "") -> str:
     lines = [
+        *([first] if first else []),
         "fold_batch_norm",
         *([before] if before else []),
         f"calibrate: {calibrate}",
@@ -57,6 +58,8 @@ TECHNIQUES: Mapping[str, str] = {
     "int8: percentile 99.99": _recipe(weights=_INT8, calibrate="{method: percentile, percentile: 99.99}"),
     "int8: entropy": _recipe(weights=_INT8, calibrate="{method: entropy}"),
     "int8: MSE": _recipe(weights=_INT8, calibrate="{method: mse}"),
+    "int8: synthetic data": _recipe(weights=_INT8, first="synthesize: {samples: 128}"),
+    "int8: noise": _recipe(weights=_INT8, first="synthesize: {source: noise, samples: 128}"),
     "W4A8: nearest": _recipe(),
     "W4A8: MSE weights": _recipe(weights="{bits: 4, range: mse}"),
     "W4A8: entropy weights": _recipe(weights="{bits: 4, range: entropy}"),

@@ -6,6 +6,7 @@
 #define TFQ_DELEGATES_INT4_KERNELS_ROW_QUANTIZATION_H_
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "delegates/int4/kernels/registry.h"
@@ -72,6 +73,15 @@ static inline void SplitValue(float value, float inverse, int8_t (&digits)[kDigi
   for (int8_t& digit : digits) {
     digit = static_cast<int8_t>(static_cast<uint32_t>(rest) & 255u);
     rest = (rest - digit) >> 8;
+  }
+}
+
+// The digits of a row's values from number `begin` on: all lowest digits, then all of the next.
+static inline void SplitValues(const float* row, int32_t begin, int32_t count, float inverse, int8_t* values) {
+  for (int32_t i = begin; i < count; ++i) {
+    int8_t digits[kDigits];
+    SplitValue(row[i], inverse, digits);
+    for (int32_t d = 0; d < kDigits; ++d) values[ptrdiff_t(d) * count + i] = digits[d];
   }
 }
 

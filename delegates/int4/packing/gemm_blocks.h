@@ -17,11 +17,11 @@ namespace tfq::int4 {
 constexpr int32_t kMostChannels = 32;
 
 struct BlockLayout {
-  int32_t nr;            // output channels of a block, at most kMostChannels
-  int32_t kr;            // input channels of a group
-  int32_t bits;          // of a weight
-  size_t alignment = 1;  // of a block
-  size_t extra = 0;      // bytes between the section and the groups
+  int32_t nr;                           // output channels of a block, at most kMostChannels
+  int32_t kr;                           // input channels of a group
+  int32_t bits;                         // of a weight
+  size_t alignment = alignof(int32_t);  // of a block, whose section is of int32
+  size_t extra = 0;                     // bytes between the section and the groups
 };
 
 static constexpr size_t GroupBytes(const BlockLayout& layout) {

@@ -97,7 +97,7 @@ TEST(Packing, BlocksWithAPairThatFitsNoByteStaySeparate) {
   const uint8_t bytes[] = {0xe3, 0x8f};
   const int32_t bias[] = {5, 7, 9, 11}, multiplier[] = {1, 1, 1, 1}, shift[] = {0, 0, 0, 0};
   const WeightSource source = {{bytes, 4}, bias, multiplier, shift, 0};
-  const BlockLayout layout = {2, 1, 4, 1, kJoinedFlagBytes};
+  const BlockLayout layout = {2, 1, 4, alignof(int32_t), kJoinedFlagBytes};
   const GemmShape shape = {4, 1, 1};
   std::vector<uint8_t> packed(PackedBytesOf(layout, shape));
   PackJoinedBlocks(layout, shape, source, packed.data());

@@ -44,8 +44,8 @@ def test_flags_of_a_delegate(tfq: Command, tflite: Path, tmp_path: Path) -> None
     text.write_text("hello")
     other.write_bytes(b"\x7fELF\x02\x01" + bytes(12) + (243).to_bytes(2, "little"))
     said = {
-        f"--delegate={text}": "a library for nothing: no 64-bit ELF file, where device 'host' is",
-        f"--delegate={other}": "a library for processor 243, where device 'host' is",
+        f"--delegate={text}": "is no 64-bit ELF file, device 'host' is",
+        f"--delegate={other}": "is built for processor 243, device 'host' is",
         f"--delegate={runtime.litert(native.host_platform()).library}": "is no external delegate: it lacks",
         "--delegate=/no/such.so": "delegate '/no/such.so': neither int4 nor the file of a library; give one of them",
         "--external_delegate_options=cpu": "'cpu' is not key:value; write 'key:value;key:value'",

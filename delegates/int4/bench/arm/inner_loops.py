@@ -3,9 +3,10 @@
     python -m delegates.int4.bench.arm.inner_loops
 
 The loop is taken from the compiled file: of all loops without calls and branches inside, the one with the most product
-instructions. The bound is the time of these instructions alone, without dependences between them. Modelled: caches
-always hit, and llvm-mca lets in-order CPUs write results in order only, so that there whatever is faster than a product
-waits behind it.
+instructions. Where a file makes kernels for weights of several formats, its functions have the bits of a weight as
+first template argument. The bound is the time of these instructions alone, without dependences between them. Modelled:
+caches always hit, and llvm-mca lets in-order CPUs write results in order only, so that there whatever is faster than a
+product waits behind it.
 """
 
 from __future__ import annotations
@@ -65,14 +66,19 @@ class InnerLoop:
         return self.bound / self.cycles
 
 
-def main_loop(object_file: Path) -> list[str]:
-    """Instructions of the loop with the most products, its branch to itself last; empty where there is none."""
+def main_loop(object_file: Path, bits: int) -> list[str]:
+    """Instructions of the loop with the most products, its branch to itself last; empty where there is none.
+
+    Args:
+        bits: of a weight; of a file that has functions for several, only these are looked at.
+    """
     command = [_OBJDUMP, "-d", "--no-show-raw-insn", str(object_file)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    sections = re.split(r"^Disassembly of section .*$", listing, flags=re.MULTILINE)
+    functions = re.findall(r"^[0-9a-f]+ <(.*)>:$((?:\n.+)*)", listing, re.MULTILINE)
+    of_bits = [text for name, text in functions if f"ILi{bits}ELi" in name]
     best: list[str] = []
-    for section in sections:
-        lines = re.findall(r"^\s*([0-9a-f]+):\t(.*?)\s*(?://.*)?$", section, re.MULTILINE)
+    for function in of_bits or [text for _, text in functions]:
+        lines = re.findall(r"^\s*([0-9a-f]+):\t(.*?)\s*(?://.*)?$", function, re.MULTILINE)
         index = {address: i for i, (address, _) in enumerate(lines)}
         branches = [
             i for i, (_, text) in enumerate(lines) if re.match(r"(b|b\..*|bl|cbn?z|tbn?z|ret|br|blr)\s", text + " ")
@@ -114,11 +120,12 @@ def inner_loops(objects: Path = OBJECTS) -> list[InnerLoop]:
     found = []
     for tier, cpus in CPUS.items():
         for source in sorted((_KERNELS / tier).glob("gemm_*.cc")) + sorted((_KERNELS / tier).glob("dwconv_*.cc")):
-            body = main_loop(objects / tier / f"{source.name}.o")
-            used = products(body)
-            for cpu in cpus if used else ():
-                bound = sum(_cycles_of_product(name, cpu) for name in used)
-                found.append(InnerLoop(source.stem, cpu, len(body), len(used), cycles(body, cpu), bound))
+            for kernel, bits in re.findall(r'"((?:gemm|dwconv)_q[sd]8_qs([48])\w+)"', source.read_text()):
+                body = main_loop(objects / tier / f"{source.name}.o", int(bits))
+                used = products(body)
+                for cpu in cpus if used else ():
+                    bound = sum(_cycles_of_product(name, cpu) for name in used)
+                    found.append(InnerLoop(kernel, cpu, len(body), len(used), cycles(body, cpu), bound))
     return found
 
 

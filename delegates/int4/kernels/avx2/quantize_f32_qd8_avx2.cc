@@ -134,11 +134,7 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
       }
     }
   }
-  for (; i < count; ++i) {
-    int8_t digits[kDigits];
-    SplitValue(row[i], scale.inverse, digits);
-    for (int32_t d = 0; d < kDigits; ++d) values[ptrdiff_t(d) * count + i] = digits[d];
-  }
+  SplitValues(row, i, count, scale.inverse, values);
 }
 
 }  // namespace

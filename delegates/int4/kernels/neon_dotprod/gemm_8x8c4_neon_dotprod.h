@@ -22,7 +22,7 @@ constexpr int32_t kNr = 8;
 constexpr int32_t kKr = 4;
 
 template <int32_t bits>
-constexpr BlockLayout kLayout = {kNr, kKr, bits, 1, bits == 4 ? kJoinedFlagBytes : 0};
+constexpr BlockLayout kLayout = {kNr, kKr, bits, alignof(int32_t), bits == 4 ? kJoinedFlagBytes : 0};
 
 // Four channels: lane kLane of what each row has in `a`.
 template <WeightForm form, int kLane, int kRows>

@@ -38,11 +38,7 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
   }
   const FixedScale scale = ScaleOfLargest(largest);
   for (int32_t d = 0; d < kDigits; ++d) quantization[d] = scale.digits[d];
-  for (int32_t i = 0; i < count; ++i) {
-    int8_t digits[kDigits];
-    SplitValue(row[i], scale.inverse, digits);
-    for (int32_t d = 0; d < kDigits; ++d) values[ptrdiff_t(d) * count + i] = digits[d];
-  }
+  SplitValues(row, 0, count, scale.inverse, values);
   for (int32_t d = 0; d < kDigits; ++d) {
     SumBlocks(values + ptrdiff_t(d) * count, count, block, block == 0 ? block_sums : block_sums + d * (count / block));
   }
