@@ -28,6 +28,7 @@ from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.accuracy_aware import fall_back, sensitivity
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.analytic_bias_correction import analytic_bias_correction
+from tfq_pipeline.passes.awq import awq
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
 from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
 from tfq_pipeline.passes.gptq import gptq
@@ -254,6 +255,22 @@ def _smooth_quant(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     return replace(state, graph=made.graph), {"spread": _by_pair(made.spread)}
 
 
+def _awq(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    made = awq(
+        state.graph,
+        _samples(state, config.samples),
+        _weight_request(config.weights),
+        config.grid,
+        state.seed,
+        lambda done, of: state.progress("awq", done, of),
+    )
+    found = {
+        " to ".join(pair): {"alpha": alpha, "errors": [round(v, 6) for v in made.errors[pair]]}
+        for pair, alpha in made.alphas.items()
+    }
+    return replace(state, graph=made.graph), {"scaled": found}
+
+
 def _high_bias_absorption(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     made = high_bias_absorption(state.graph, _optional_samples(state, config.samples))
     largest = {" to ".join(pair): round(float(amount.max()), 4) for pair, amount in made.amounts.items()}
@@ -309,17 +326,16 @@ def _layer_request(weights: recipes.WeightSpec | None, activations: recipes.Acti
     if weights is None or activations is None:
         return LayerRequest(None, None)
     return LayerRequest(
-        Request(
-            weights.bits,
-            weights.symmetric,
-            weights.granularity,
-            range=weights.range,
-            group_size=weights.group_size,
-            decoded=activations.mode == "float",
-        ),
+        _weight_request(weights, decoded=activations.mode == "float"),
         Request(activations.bits, activations.symmetric or activations.bits == 16)
         if activations.mode == "static"
         else None,
+    )
+
+
+def _weight_request(spec: recipes.WeightSpec, decoded: bool = False) -> Request:
+    return Request(
+        spec.bits, spec.symmetric, spec.granularity, range=spec.range, group_size=spec.group_size, decoded=decoded
     )
 
 
@@ -466,6 +482,7 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "fold_batch_norm": _fold_batch_norm,
     "cross_layer_equalization": _cross_layer_equalization,
     "smooth_quant": _smooth_quant,
+    "awq": _awq,
     "high_bias_absorption": _high_bias_absorption,
     "calibrate": _calibrate,
     "quantize": _quantize,

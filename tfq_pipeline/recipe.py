@@ -211,6 +211,17 @@ class SmoothQuant(_Pass):
     samples: Annotated[int, Field(ge=1)] = 128
 
 
+class Awq(_Pass):
+    """Gives channels with large activations larger weights, as far as rounding gains by it (Lin 2024)."""
+
+    kind: ClassVar[str] = "awq"
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    needs: ClassVar[str | None] = "calibration"
+    weights: Annotated[WeightSpec, Field(description="how they will be quantized")] = WeightSpec(bits=4)
+    grid: Annotated[int, Field(ge=1, description="exponents tried are 0, 1 / grid, ..., 1")] = 20
+    samples: Annotated[int, Field(ge=1)] = 128
+
+
 class HighBiasAbsorption(_Pass):
     """Moves what a ReLU never clips from a layer's bias into the next one's (Nagel 2019, section 4.1.3)."""
 
@@ -343,6 +354,7 @@ PassConfig = (
     | FoldBatchNorm
     | CrossLayerEqualization
     | SmoothQuant
+    | Awq
     | HighBiasAbsorption
     | Calibrate
     | Quantize

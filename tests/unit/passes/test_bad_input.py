@@ -17,6 +17,7 @@ from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph, Weights
 from tfq_pipeline.lowering.lower import lower
 from tfq_pipeline.passes.adaround import adaround
+from tfq_pipeline.passes.awq import awq
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
 from tfq_pipeline.passes.gptq import gptq
@@ -147,6 +148,7 @@ FAMILIES: dict[str, tuple[Callable[[Graph, np.ndarray], bytes], float]] = {
     "weight_only_wi4_afp32": (partial(floating, asked=Request(4, True, "channel", decoded=True)), 0.5),
     "equalization": (partial(scaled_channels, technique=cross_layer_equalization), 0.15),
     "SmoothQuant": (partial(scaled_channels, technique=smooth_quant), 0.15),
+    "AWQ": (partial(scaled_channels, technique=partial(awq, weights=Request(4, True, "channel"))), 0.15),
     "bias correction": (partial(reconstructed, technique=None), 0.5),
     "GPTQ": (partial(reconstructed, technique=lambda t, s, a, low, high, start: gptq(t, s, a, low, high)), 0.5),
     "QuantEase": (partial(reconstructed, technique=quantease), 0.5),
