@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from tfq_pipeline import importers, readers
@@ -22,7 +22,9 @@ from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph, Weights
-from tfq_pipeline.lowering.lower import lower, lower_float
+from tfq_pipeline.graph.tflite_graph import TfliteGraph
+from tfq_pipeline.lowering.convert import float_graph
+from tfq_pipeline.lowering.lower import lower
 from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.accuracy_aware import fall_back, sensitivity
@@ -67,6 +69,23 @@ class Sources:
 
 
 @dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model that was read, for any number of recipes."""
+
+    opened: importers.Opened
+
+    @cached_property
+    def converted(self) -> TfliteGraph:
+        """The folded model as a float .tflite."""
+        return float_graph(self.opened.graph.fold_batch_norm())
+
+
+def prepare(model: Any) -> Prepared:
+    """Reads a model as `quantize` takes it, or gives back one that was read already."""
+    return model if isinstance(model, Prepared) else Prepared(importers.open_graph(model))
+
+
+@dataclass(frozen=True, eq=False)
 class State:
     """What passes hand on.
 
@@ -75,8 +94,9 @@ class State:
         sources: data.
         seed: of everything random.
         about: what the file's metadata say of the run.
-        layer_names: name in the user's model of each layer.
+        prepared: the user's model.
         progress: told pass name, done and total.
+        converted: a float .tflite that differs from `graph` in weights alone, where there is one.
         calibration: activation ranges, once known.
         plan: the decision, once made.
         reference: the graph whose outputs are wanted, where a pass corrected the biases of `graph`.
@@ -88,8 +108,9 @@ class State:
     sources: Sources
     seed: int
     about: Mapping[str, Any]
-    layer_names: Mapping[str, str]
+    prepared: Prepared
     progress: Progress = silent
+    converted: TfliteGraph | None = None
     calibration: Calibration | None = None
     plan: Plan | None = None
     reference: Graph | None = None
@@ -141,7 +162,7 @@ def quantize(
     """Runs a recipe on a model.
 
     Args:
-        model: path of a Keras file, a SavedModel or a float .tflite, or a Keras model.
+        model: path of a Keras file, a SavedModel or a float .tflite, a Keras model, or what `prepare` made of one.
         recipe: name of a built-in recipe, path of a recipe file, or a loaded recipe.
         calibration: samples to calibrate with; training data without labels where it is not given.
         data: labelled data to measure on; the name of a built-in data set brings all three.
@@ -158,19 +179,19 @@ def quantize(
     if target_drop is not None:
         chosen = chosen.with_target_drop(target_drop)
     calibration, train = readers.require(chosen.needs(), calibration, data, train)
-    opened = importers.open_graph(model)
-    graph = opened.graph
+    prepared = prepare(model)
+    opened, graph = prepared.opened, prepared.opened.graph
     sources = _sources(graph.inputs, calibration, data, train, seed)
     # First of all, since it shows whether the data to measure on fit the model.
     before = None if sources.test is None else _measure(graph.run, sources.test, "float", progress)
-    float_data = lower_float(graph.fold_batch_norm())
+    float_data = prepared.converted.data
     about = {
         "recipe": chosen.name,
         "model": opened.source,
         "float_size_bytes": len(float_data),
         "seed": seed,
     }
-    state = State(graph, sources, seed, about, opened.layer_names, progress)
+    state = State(graph, sources, seed, about, prepared, progress)
     for config in chosen.passes:
         started = time.perf_counter()
         state, entry = PASSES[config.kind](state, config)
@@ -237,7 +258,7 @@ def _synthesize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 def _fold_batch_norm(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     folded = state.graph.fold_batch_norm()
-    return replace(state, graph=folded), {"folded": len(state.graph.batch_norms())}
+    return replace(state, graph=folded, converted=state.prepared.converted), {"folded": len(state.graph.batch_norms())}
 
 
 def _samples(state: State, count: int) -> Data:
@@ -379,7 +400,7 @@ def _accuracy_aware(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     labelled = state.sources.train or state.sources.calibration
     assert labelled is not None
     held_out = labelled.take(config.samples)
-    drop = _drop(state.graph, held_out)
+    drop = _drop(state, held_out)
     candidates = [("as planned", state, drop(state.graph, state.plan))]
     for number, names in enumerate(config.tries, 1):
         if candidates[-1][2] <= config.target_drop or time.perf_counter() - started > config.seconds:
@@ -415,13 +436,13 @@ def _accuracy_aware(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     return replace(best, graph=mended(found.plan), plan=found.plan, reference=reference), entry
 
 
-def _drop(graph: Graph, held_out: Data) -> Callable[[Graph, Plan], float]:
+def _drop(state: State, held_out: Data) -> Callable[[Graph, Plan], float]:
     """What a plan loses on held-out data, in points: accuracy where there are labels, else agreement with the float
     model."""
-    wanted = [graph.run(batch.inputs)[0] for batch in held_out]
+    wanted = [state.graph.run(batch.inputs)[0] for batch in held_out]
 
     def lost(quantized: Graph, plan: Plan) -> float:
-        model = open_model(lower(quantized, plan, "int8", "int8", {}))
+        model = open_model(lower(quantized, plan, "int8", "int8", {}, like=state.converted))
         right = total = 0
         for batch, output in zip(held_out, wanted, strict=True):
             labels = batch.labels
@@ -460,7 +481,8 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
-    data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, state.layer_names)
+    names = state.prepared.opened.layer_names
+    data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, names, state.converted)
     samples = (
         state.sources.calibration or state.sources.test or noise(state.graph.inputs, _VERIFIED_SAMPLES, state.seed)
     )

@@ -24,14 +24,20 @@ from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.operators import LINEAR
 
 
-def float_graph(graph: Graph) -> TfliteGraph:
+def float_graph(graph: Graph, like: TfliteGraph | None = None) -> TfliteGraph:
     """The graph as a float .tflite, batch size 1 for a Keras model, under the names that `graph` has.
+
+    Args:
+        graph: of either backend.
+        like: what a graph that differs in the weights of linear operators alone became; its conversion is not repeated.
 
     Raises:
         GateFailed: when the converter refuses the model or changes it in an unknown way.
     """
     if isinstance(graph, TfliteGraph):
         return graph
+    if like is not None:
+        return like.with_weights(_weights(graph))
     if not isinstance(graph, KerasGraph):
         raise TypeError(f"no way from {type(graph).__name__} to .tflite")
     from tfq_pipeline.lowering.barrier import remove_barriers
@@ -41,7 +47,11 @@ def float_graph(graph: Graph) -> TfliteGraph:
     remove_barriers(model)
     names = {**TfliteGraph(model).names, **_restore_ports(model, graph, wanted)}
     converted = TfliteGraph(model, names, _layers(TfliteGraph(model, names), graph))
-    return converted.with_weights({op.name: Weights(op.kernel, op.bias) for op in graph.linear_ops()})
+    return converted.with_weights(_weights(graph))
+
+
+def _weights(graph: Graph) -> dict[str, Weights]:
+    return {op.name: Weights(op.kernel, op.bias) for op in graph.linear_ops()}
 
 
 def _with_barriers(graph: KerasGraph) -> tuple[Functional, dict[TensorRef, TensorRef]]:

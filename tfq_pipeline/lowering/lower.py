@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tfq_pipeline.graph.protocol import Graph
+from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.integer import IoType, write_plan
 from tfq_pipeline.plan import Plan
@@ -26,6 +27,7 @@ def lower(
     outputs: IoType,
     about: Mapping[str, Any],
     sources: Mapping[str, str] = MappingProxyType({}),
+    like: TfliteGraph | None = None,
 ) -> bytes:
     """The .tflite of a plan, batch size 1 for a Keras graph.
 
@@ -35,13 +37,14 @@ def lower(
         inputs, outputs: "float32", or the type that the plan has for them.
         about: goes into the file's metadata, beside the layer of each operator.
         sources: name in the user's model of layers that are called something else here.
+        like: see `float_graph`.
 
     Raises:
         BadInput: for a type at an end that is not the plan's.
         UnsupportedLayer: for an integer operator that reads or writes a tensor without a scale.
         GateFailed: when the converter refuses the model or changes it in an unknown way.
     """
-    model, layers = write_plan(float_graph(graph), plan, inputs, outputs)
+    model, layers = write_plan(float_graph(graph, like), plan, inputs, outputs)
     operators = {
         str(index): {"layer": layer, "source": sources.get(layer, layer), "bits": plan.weights[layer].bits}
         for index, layer in layers.items()

@@ -8,8 +8,10 @@ from tests.nets import images, mixed_net
 from tfq_pipeline.data import Batch, Data
 from tfq_pipeline.errors import BadInput, GateFailed
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.protocol import Weights
 from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.importers.op_layer import HardSigmoid, HardSwish, OpLayer
+from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower, lower_float
 from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
@@ -63,6 +65,26 @@ def test_the_file_is_integer_only_and_agrees_with_the_fake_quantized_model(lower
     assert result.argmax_agreement > 0.95
     assert (result.float_ops, result.unfolded_batch_norms) == (0, 0)
     assert result.runtimes["litert"] == result.runtimes["tensorflow"] == "loads"
+
+
+def test_other_weights_take_the_place_of_those_that_were_converted():
+    """The file is the one that a conversion of its own gives, also where a layer gains its bias."""
+    inputs = tf_keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, use_bias=False, activation="relu", name="first")(inputs)
+    model = tf_keras.Model(inputs, layers.Dense(5, name="last")(layers.Flatten()(x)))
+    rng = np.random.default_rng(4)
+    data = Data("noise", lambda: iter([Batch((rng.normal(size=(32, 8, 8, 3)).astype(np.float32),))]), 32)
+    graph = KerasGraph.from_model(model)
+    other = graph.with_weights(
+        {op.name: Weights(op.kernel[::-1].copy(), np.ones(op.channels, np.float32)) for op in graph.linear_ops()}
+    )
+    plan = quantize(other, calibrate(other, data, "minmax", 32), request(4))
+    again = lower(other, plan, "int8", "int8", {})
+    assert again != lower(graph, plan, "int8", "int8", {})
+    (batch,) = data
+    wanted = open_model(again).run(batch.inputs)[0]
+    given = open_model(lower(other, plan, "int8", "int8", {}, like=float_graph(graph))).run(batch.inputs)[0]
+    np.testing.assert_array_equal(given, wanted)
 
 
 def test_inspect_tells_bits_granularity_layers_and_sizes(lowered):
