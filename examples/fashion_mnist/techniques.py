@@ -3,17 +3,21 @@
     python -m examples.fashion_mnist.techniques [--nets resnet8,mobilenet_v2] [--seeds 3] [--document FILE]
 
 Every cell is the accuracy lost on the 10,000 test images, in points, as mean and largest distance from it over seeds; a
-seed chooses the 512 training images to calibrate with. The result goes to `techniques.json` and between the markers of
-the document.
+seed chooses the 512 training images to calibrate with. What was measured goes to `techniques.json` one by one and is
+not measured again there unless the net, the recipe with its defaults or the samples differ; a change of the code needs
+`--fresh`, and the commit stands with each result. The table between the document's markers shows all of it.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import re
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ flags.DEFINE_integer("seeds", 3, "Choices of calibration images.", lower_bound=1
 flags.DEFINE_integer("samples", 10_000, "Test images.", lower_bound=1)
 flags.DEFINE_string("output", "out/techniques", "Folder for techniques.json.")
 flags.DEFINE_string("document", None, "Document whose table is written anew.")
+flags.DEFINE_bool("fresh", False, "Measure again what is there.")
 
 CALIBRATION = 512
 
@@ -148,55 +153,105 @@ OPPONENTS: Mapping[str, Callable[[bytes, Any, np.ndarray], bytes]] = {
 }
 
 
-def measured(net: str) -> Iterator[dict[str, Any]]:
-    """One entry a technique and seed."""
-    import keras
+class Net:
+    """A net of the example, converted once, and its accuracy on the test images."""
 
-    import tfq_pipeline as tfq
-    from tfq_pipeline import datasets, evaluation, pipeline, recipe
-    from tfq_pipeline.tflite.interpreter import open_model
+    def __init__(self, name: str, samples: int) -> None:
+        from tfq_pipeline import datasets, pipeline
 
-    path = Path(__file__).with_name(f"{net}.keras")
-    test = datasets.load("fashion_mnist", "test").take(FLAGS.samples)
-    model = keras.models.load_model(path)
+        self.path = Path(__file__).with_name(f"{name}.keras")
+        self.test = datasets.load("fashion_mnist", "test").take(samples)
+        self.prepared = pipeline.prepare(str(self.path))
+        self.float_accuracy = self.accuracy(self.prepared.converted.data)
 
-    def accuracy(data: bytes) -> float:
-        return evaluation.measure(open_model(data).run, test)["accuracy"]
+    def accuracy(self, data: bytes) -> float:
+        """Share of the test images that a .tflite classifies right."""
+        from tfq_pipeline import evaluation
+        from tfq_pipeline.tflite.interpreter import open_model
 
-    float_model = pipeline.lower_float(pipeline.importers.open_graph(str(path)).graph.fold_batch_norm())
-    before = accuracy(float_model)
-    wanted = FLAGS.only or [*OPPONENTS, *TECHNIQUES]
-    for seed in range(FLAGS.seeds):
+        return evaluation.measure(open_model(data).run, self.test)["accuracy"]
+
+    def quantized(self, technique: str, seed: int) -> bytes:
+        """The .tflite that a technique or one of today's tools makes of it."""
+        import keras
+
+        import tfq_pipeline as tfq
+
         images = calibration(seed)
-        for name in wanted:
-            started = time.perf_counter()
-            try:
-                if name in OPPONENTS:
-                    data = OPPONENTS[name](float_model, model, images)
-                else:
-                    chosen = recipe.parse(TECHNIQUES[name], name, name)
-                    data = tfq.quantize(str(path), chosen, calibration=images, train="fashion_mnist", seed=seed).data
-                found: dict[str, Any] = {"drop": 100 * (before - accuracy(data)), "bytes": len(data)}
-            except (RuntimeError, ValueError, TypeError, KeyError) as error:
-                found = {"refused": next(iter(str(error).splitlines()), type(error).__name__)}
-            seconds = round(time.perf_counter() - started, 2)
-            entry = {"net": net, "float": before, "technique": name, "seed": seed, **found, "seconds": seconds}
-            print(json.dumps(entry), file=sys.stderr, flush=True)
-            yield entry
+        if technique in OPPONENTS:
+            model = keras.models.load_model(self.path)
+            return OPPONENTS[technique](self.prepared.converted.data, model, images)
+        return tfq.quantize(
+            self.prepared, _parsed(technique), calibration=images, train="fashion_mnist", seed=seed
+        ).data
+
+    def measured(self, technique: str, seed: int) -> dict[str, Any]:
+        """The drop in points and the file's size, or the first line of a refusal; seconds."""
+        started = time.perf_counter()
+        try:
+            data = self.quantized(technique, seed)
+            found: dict[str, Any] = {"drop": 100 * (self.float_accuracy - self.accuracy(data)), "bytes": len(data)}
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            found = {"refused": next(iter(str(error).splitlines()), type(error).__name__)}
+        return {"float": self.float_accuracy, **found, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _parsed(technique: str) -> Any:
+    from tfq_pipeline import recipe
+
+    return recipe.parse(TECHNIQUES[technique], technique, technique)
+
+
+@functools.cache
+def settings(net: str, technique: str, samples: int) -> str:
+    """What a result belongs to, besides the seed: a digest of the net's file, the recipe with its defaults, and the
+    samples."""
+    recipe = "" if technique in OPPONENTS else _parsed(technique).model_dump_json()
+    file = hashlib.sha256(Path(__file__).with_name(f"{net}.keras").read_bytes()).hexdigest()
+    return hashlib.sha256(f"{file} {recipe} {samples} {CALIBRATION}".encode()).hexdigest()[:16]
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "unknown"
+
+
+class Store:
+    """Results in a file that is whole after each of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+
+    def find(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The entry with these values."""
+        return next((e for e in self.entries if all(e[name] == value for name, value in key.items())), None)
+
+    def put(self, key: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Adds a result in the place of what was there."""
+        from tfq_pipeline.tflite import flatbuffer as fb
+
+        self.entries = [e for e in self.entries if any(e[name] != value for name, value in key.items())]
+        self.entries.append({**key, **found})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fb.write_file(self.path, (json.dumps(self.entries, indent=1) + "\n").encode())
 
 
 def table(entries: list[dict[str, Any]]) -> str:
-    """Markdown: a row a technique, a column a net."""
-    nets = list(dict.fromkeys(entry["net"] for entry in entries))
+    """Markdown: a row a technique, a column a net, in the order in which they are declared."""
+    nets = [net for net in NETS if any(entry["net"] == net for entry in entries)]
     floats = {entry["net"]: entry["float"] for entry in entries}
     lines = [
         "| technique | " + " | ".join(nets) + " |",
         "| --- |" + " --- |" * len(nets),
         "| float accuracy | " + " | ".join(f"{floats[net]:.4f}" for net in nets) + " |",
     ]
-    for name in dict.fromkeys(entry["technique"] for entry in entries):
+    for name in (*OPPONENTS, *TECHNIQUES):
         cells = [_cell([e for e in entries if e["technique"] == name and e["net"] == net]) for net in nets]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        if any(cells):
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -205,17 +260,32 @@ def _cell(entries: list[dict[str, Any]]) -> str:
     if not drops:
         return "refused" if entries else ""
     mean = float(np.mean(drops))
-    return f"{mean:.2f} ± {max(abs(drop - mean) for drop in drops):.2f}"
+    return f"{mean:.2f}" if len(drops) == 1 else f"{mean:.2f} ± {max(abs(drop - mean) for drop in drops):.2f}"
 
 
 def main(argv: list[str]) -> None:
     """Measures, writes, prints."""
     del argv
-    entries = [entry for net in FLAGS.nets for entry in measured(net)]
-    output = Path(FLAGS.output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "techniques.json").write_text(json.dumps(entries, indent=1) + "\n")
-    shown = table(entries)
+    store = Store(Path(FLAGS.output) / "techniques.json")
+    net_of = functools.cache(lambda name: Net(name, FLAGS.samples))
+    for technique in FLAGS.only or [*OPPONENTS, *TECHNIQUES]:
+        for net in FLAGS.nets:
+            for seed in range(FLAGS.seeds):
+                key = {"net": net, "technique": technique, "seed": seed}
+                key["settings"] = settings(net, technique, FLAGS.samples)
+                if FLAGS.fresh or store.find(key) is None:
+                    store.put(key, {**net_of(net).measured(technique, seed), "commit": _commit()})
+                    print(json.dumps(store.find(key)), file=sys.stderr, flush=True)
+    known = (*OPPONENTS, *TECHNIQUES)
+    shown = table(
+        [
+            entry
+            for entry in store.entries
+            if entry["technique"] in known
+            and entry["net"] in NETS
+            and entry["settings"] == settings(entry["net"], entry["technique"], FLAGS.samples)
+        ]
+    )
     print(shown)
     if FLAGS.document:
         document = Path(FLAGS.document)
