@@ -8,7 +8,7 @@ has nothing left to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,25 +16,33 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
 
-from tfq_pipeline.annotate.quantizers import ActivationRange, SymmetricWeights, channel_axes
+from tfq_pipeline.annotate.layout import layout
+from tfq_pipeline.annotate.quantizers import (
+    WEIGHTS,
+    ActivationQuantizer,
+    Techniques,
+    WeightQuantizer,
+    activation_quantizer,
+)
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.functional import LayerSpec
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
 from tfq_pipeline.graph.protocol import Weights
-from tfq_pipeline.numerics.affine import float_range
 from tfq_pipeline.plan import FLOAT, Plan, TensorPlan
 
 _keras = tfmot.quantization.keras
 
 PREFIX = "quant_"
 
+_FROZEN = Techniques()
+
 
 @tf_keras.utils.register_keras_serializable(package="tfq")
 class PlanConfig(_keras.QuantizeConfig):  # type: ignore[name-defined]
     """QuantizeConfig of one layer: a quantizer for its kernel and one for what it writes, either may be None."""
 
-    def __init__(self, weight: SymmetricWeights | None, activation: ActivationRange | None) -> None:
+    def __init__(self, weight: WeightQuantizer | None, activation: ActivationQuantizer | None) -> None:
         self.weight, self.activation = weight, activation
 
     def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
@@ -95,29 +103,13 @@ class PlanScheme(_keras.QuantizeScheme):  # type: ignore[name-defined]
         return _AnnotatedOnly()
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """How activation ranges behave in training.
-
-    Attributes:
-        momentum: share of the old range that each step keeps; 1.0 freezes all.
-        frozen: layers whose range never moves.
-    """
-
-    momentum: float = 1.0
-    frozen: frozenset[str] = frozenset()
-
-    def momentum_of(self, layer: str) -> float:
-        return 1.0 if layer in self.frozen else self.momentum
-
-
-def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_size: int | None = None) -> Any:
+def annotate(graph: KerasGraph, plan: Plan, how: Techniques = _FROZEN, batch_size: int | None = None) -> Any:
     """A fake-quantized tf_keras model of a folded graph, made by TFMOT from the plan.
 
     Args:
         graph: without batch normalization.
         plan: weights and activations by layer.
-        ranges: behaviour of the activation ranges in training.
+        how: what the scales do in training.
         batch_size: batch dimension of the inputs, None to leave it free.
 
     Raises:
@@ -135,7 +127,7 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
     net = graph.net
     for ref in net.inputs:
         name = net.call(ref).layer
-        quantizer = _activation(plan.activations.get(name), ranges.momentum_of(name))
+        quantizer = _activation(name, plan, how)
         if quantizer is not None:
             layer = quantize_layer.QuantizeLayer(quantizer, name=f"{name}_quantize")
             net = net.with_call_after(ref, LayerSpec(layer.name, type(layer), layer.get_config(), ()))
@@ -144,7 +136,7 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
 
     def wrap(spec: LayerSpec) -> Any:
         made[spec.name] = layer = spec.make()
-        return layer if isinstance(layer, quantize_layer.QuantizeLayer) else _annotated(layer, spec, plan, ranges)
+        return layer if isinstance(layer, quantize_layer.QuantizeLayer) else _annotated(layer, spec, plan, how)
 
     with _keras.quantize_scope():
         annotated = net.build(wrap, batch_size)
@@ -154,26 +146,23 @@ def annotate(graph: KerasGraph, plan: Plan, ranges: Ranges = Ranges(), batch_siz
         return _keras.quantize_apply(annotated, scheme=PlanScheme(), quantized_layer_name_prefix=PREFIX)
 
 
-def _annotated(layer: Any, spec: LayerSpec, plan: Plan, ranges: Ranges) -> Any:
-    config = PlanConfig(
-        _weight(spec, plan.weights.get(spec.name)),
-        _activation(plan.activations.get(layer.name), ranges.momentum_of(layer.name)),
-    )
+def _annotated(layer: Any, spec: LayerSpec, plan: Plan, how: Techniques) -> Any:
+    config = PlanConfig(_weight(spec, plan.weights.get(spec.name), how), _activation(layer.name, plan, how))
     return _keras.quantize_annotate_layer(layer, config)
 
 
-def _weight(spec: LayerSpec, tensor: TensorPlan | None) -> SymmetricWeights | None:
-    if tensor is None or tensor.is_float:
+def _weight(spec: LayerSpec, planned: TensorPlan | None, how: Techniques) -> WeightQuantizer | None:
+    if planned is None or planned.affine is None:
         return None
-    axes = channel_axes(spec.weights[0].ndim, spec.cls.__name__) if tensor.granularity == "channel" else ()
-    return SymmetricWeights(tensor.bits, axes)
+    kernel = spec.weights[0]
+    lies = layout(spec.name, spec.cls.__name__, kernel.shape, planned)
+    start = lies.from_plan(planned.affine.scale)
+    return WEIGHTS[how.weights].starting(planned.bits, kernel.reshape(lies.view), start)
 
 
-def _activation(tensor: TensorPlan | None, momentum: float) -> ActivationRange | None:
-    if tensor is None or tensor.affine is None:
-        return None
-    low, high = float_range(tensor.affine)
-    return ActivationRange(tensor.bits, float(low[0]), float(high[0]), tensor.affine.symmetric, momentum)
+def _activation(layer: str, plan: Plan, how: Techniques) -> ActivationQuantizer | None:
+    planned = plan.activations.get(layer)
+    return None if planned is None or planned.affine is None else activation_quantizer(layer, planned.affine, how)
 
 
 def fake_quantized(graph: KerasGraph, plan: Plan) -> Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]:

@@ -210,8 +210,6 @@ def _runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Requ
 def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPlan:
     """Symmetric narrow-range weights, as TFLite's int8 specification has them.
 
-    A channel of nearly dead weights with a large bias gets a scale at which its bias still fits in int32.
-
     Args:
         op: the layer.
         asked: bits, granularity and how the range is found.
@@ -224,7 +222,24 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
         affine = from_range(low, high, asked.bits, symmetric=True, narrow=True, axis=axis)
     except ValueError as error:
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error
-    if source is not None and not kernel.any():
+    affine = with_legal_scales(op, affine, source, asked.group_size)
+    return TensorPlan(
+        asked.bits, "uniform", asked.granularity, affine, group_size=asked.group_size, decoded=asked.decoded
+    )
+
+
+def with_legal_scales(op: LinearOp, affine: Affine, source: Affine | None, group_size: int | None) -> Affine:
+    """Scales of weights that a file can hold.
+
+    A channel of nearly dead weights with a large bias gets a scale at which its bias still fits in int32.
+
+    Args:
+        op: the layer.
+        affine: parameters of its weights.
+        source: parameters of the activation it reads, None where that is float.
+        group_size: input channels that share a scale, None unless weights are grouped.
+    """
+    if source is not None and not op.kernel.any():
         # All that a layer of dead weights writes is its bias: the finest scale is the best.
         affine = replace(affine, scale=np.full_like(affine.scale, _LEAST_SCALE))
     if source is not None and op.bias is not None:
@@ -232,15 +247,13 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
             raise BadInput(
                 f"layer '{op.name}' ({op.type}): its bias has NaN or infinity; train or export the model again"
             )
-        largest = np.abs(op.bias) if axis is not None else np.abs(op.bias).max()
+        largest = np.abs(op.bias) if affine.axis is not None else np.abs(op.bias).max()
         least = (largest / (float(source.scale[0]) * _LARGEST_BIAS)).astype(np.float32)
         affine = replace(affine, scale=np.maximum(affine.scale, least))
-    if asked.group_size is not None:
+    if group_size is not None:
         # The file holds scales of groups in half precision.
         affine = replace(affine, scale=half_precision(affine.scale))
-    return TensorPlan(
-        asked.bits, "uniform", asked.granularity, affine, group_size=asked.group_size, decoded=asked.decoded
-    )
+    return affine
 
 
 def widened(graph: Graph, plan: Plan, bits: int) -> dict[str, TensorPlan]:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tfq_pipeline.annotate.scheme import PREFIX, Ranges, annotate
+from tfq_pipeline.annotate.layout import layout
+from tfq_pipeline.annotate.quantizers import Techniques
+from tfq_pipeline.annotate.scheme import PREFIX, annotate
 from tfq_pipeline.data import Data, check_classes
 from tfq_pipeline.errors import BadInput, TfqError
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
 from tfq_pipeline.graph.protocol import Weights
-from tfq_pipeline.numerics.affine import from_range
+from tfq_pipeline.numerics.affine import Affine, float_range, from_range
 from tfq_pipeline.passes.calibrate import scale_source, shared_scales
-from tfq_pipeline.passes.quantize import Request, weight_plan
+from tfq_pipeline.passes.quantize import with_legal_scales
 from tfq_pipeline.plan import Plan, TensorPlan
 
 
@@ -71,7 +73,7 @@ def qat(
 
     Args:
         graph: folded; not changed.
-        plan: bits and granularity to train for, and ranges to start from.
+        plan: bits and granularity to train for, and scales and integers to start from.
         data: labelled; each epoch has an order of its own where the data can be read in any.
         options: see `Training`.
         progress: told the steps done and the total after each step.
@@ -85,7 +87,11 @@ def qat(
 
     tf_keras.utils.set_random_seed(options.seed)
     frozen = frozenset(t.name for t in graph.tensors() if t.fixed is not None)
-    model = annotate(graph.before_fixed_outputs(), plan, Ranges(options.momentum, frozen))
+    started = graph.with_weights(
+        {op.name: Weights(_starting_kernel(plan.weights[op.name], op.kernel), op.bias) for op in graph.linear_ops()}
+    )
+    how = Techniques(momentum=options.momentum, frozen=frozen)
+    model = annotate(started.before_fixed_outputs(), plan, how)
 
     def epoch(number: int) -> Data:
         ordered = data.epoch(number)
@@ -186,50 +192,66 @@ def _metrics(classes: bool, binary: bool) -> list[Any]:
     return [metrics.BinaryAccuracy("accuracy", threshold=0.0) if binary else "accuracy"]
 
 
+def _starting_kernel(planned: TensorPlan, kernel: np.ndarray) -> np.ndarray:
+    """Weights that round to what the plan has: the kernel's own, but for integers that a pass chose otherwise."""
+    if planned.values is None:
+        return kernel
+    nearest = replace(planned, values=None).integers(kernel)
+    return np.where(nearest == planned.values, kernel, planned.represented(kernel))
+
+
 def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Plan]:
-    """Weights and ranges of a trained model, as a graph and the plan that fits it."""
+    """Weights and scales of a trained model, as a graph and the plan that fits it."""
     wrappers = {layer.name.removeprefix(PREFIX): layer for layer in model.layers if layer.name.startswith(PREFIX)}
-    updates = {}
+    updates, scales = {}, {}
     for op in graph.linear_ops():
-        layer = wrappers[op.name].layer
-        kind = LINEAR[op.type]
-        kernel = next(w for w in wrappers[op.name].trainable_weights if f"/{kind.kernel}:" in f"/{w.name}")
-        updates[op.name] = Weights(
-            np.ascontiguousarray(kind.to_tflite(kernel.numpy())), layer.bias.numpy() if layer.use_bias else None
-        )
+        wrapper, kind, planned = wrappers[op.name], LINEAR[op.type], plan.weights[op.name]
+        bias = wrapper.layer.bias.numpy() if wrapper.layer.use_bias else None
+        kernel = next(w for w in wrapper.trainable_weights if f"/{kind.kernel}:" in f"/{w.name}").numpy()
+        updates[op.name] = Weights(np.ascontiguousarray(kind.to_tflite(kernel)), bias)
+        if planned.affine is not None:
+            lies = layout(op.name, op.type, kernel.shape, planned)
+            ((_, quantizer, variables),) = wrapper._weight_vars
+            scales[op.name] = lies.to_plan(np.asarray(quantizer.scale(kernel.reshape(lies.view), variables)))
     trained = graph.with_weights(updates)
     tensors = trained.tensors()
-    moved = plan.with_activations(_trained_ranges(model, graph, plan))
+    moved = plan.with_activations(_trained_activations(model, graph, plan))
     weights = {}
     for op in trained.linear_ops():
-        planned, source = plan.weights[op.name], moved.activations.get(scale_source(tensors, op.input))
-        if not planned.is_float:
-            asked = Request(planned.bits, True, planned.granularity)
-            weights[op.name] = weight_plan(op, asked, None if source is None else source.affine)
+        planned = plan.weights[op.name]
+        if planned.affine is not None:
+            source = None if op.name in plan.floats else moved.activations[scale_source(tensors, op.input)].affine
+            affine = replace(planned.affine, scale=scales[op.name])
+            affine = with_legal_scales(op, affine, source, planned.group_size)
+            weights[op.name] = replace(planned, affine=affine, values=None)
     return trained, moved.with_weights(weights)
 
 
-def _trained_ranges(model: Any, graph: KerasGraph, plan: Plan) -> dict[str, TensorPlan]:
+def _trained_activations(model: Any, graph: KerasGraph, plan: Plan) -> dict[str, TensorPlan]:
+    """Activations whose parameters training may have moved."""
     fixed = {t.name for t in graph.tensors() if t.fixed is not None}
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, Affine] = {}
     for layer in model.layers:
-        limits = {
-            w.name.split(":")[0].rsplit("_", 1)[-1]: float(w.numpy())
-            for w in layer.non_trainable_weights
-            if w.shape.rank == 0 and w.dtype.is_floating
-        }
         name = layer.name.removeprefix(PREFIX).removesuffix("_quantize")
-        if {"min", "max"} <= set(limits) and name in plan.activations and name not in fixed:
-            found[name] = (limits["min"], limits["max"])
+        if name in plan.activations and name not in fixed:
+            for quantizer, variables in _activation_quantizers(layer):
+                found[name] = quantizer.affine({key: value.numpy() for key, value in variables.items()})
     for group in shared_scales(graph.tensors()):
         known = [found[name] for name in group if name in found]
-        if known:
-            union = (min(low for low, _ in known), max(high for _, high in known))
+        if known and any(_differ(known[0], other) for other in known):
+            ends = [float_range(affine) for affine in known]
+            low, high = min(float(low[0]) for low, _ in ends), max(float(high[0]) for _, high in ends)
+            union = from_range(low, high, known[0].bits, symmetric=known[0].symmetric)
             found.update(dict.fromkeys(group, union))
-    updates = {}
-    for name, (low, high) in found.items():
-        old = plan.activations[name]
-        assert old.affine is not None
-        affine = from_range(low, high, old.bits, symmetric=old.affine.symmetric)
-        updates[name] = TensorPlan(old.bits, old.scheme, old.granularity, affine)
-    return updates
+    return {name: replace(plan.activations[name], affine=affine) for name, affine in found.items()}
+
+
+def _activation_quantizers(layer: Any) -> list[tuple[Any, Any]]:
+    if hasattr(layer, "quantizer"):  # of a model input
+        return [(layer.quantizer, layer.quantizer_vars)]
+    quantizers = getattr(layer, "_output_quantizers", [])
+    return [(quantizers[0], layer._output_quantizer_vars)] if quantizers else []
+
+
+def _differ(a: Affine, b: Affine) -> bool:
+    return a.scale[0] != b.scale[0] or a.zero_point[0] != b.zero_point[0]

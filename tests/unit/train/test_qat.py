@@ -1,7 +1,10 @@
 """QAT starts from a plan, learns, and ends in a plan whose file equals the trained model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tf_keras
 
 from tests.nets import images, mixed_net
 from tfq_pipeline.data import Batch, Data
@@ -12,6 +15,7 @@ from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
+from tfq_pipeline.tflite.interpreter import open_model
 from tfq_pipeline.train.qat import Training, qat
 
 
@@ -80,3 +84,88 @@ def test_a_loss_that_becomes_nan_is_an_error(start):
     graph, plan, data = start
     with pytest.raises(BadInput, match="loss became NaN; lower learning_rate"):
         qat(graph, plan, data, Training(2, 32, 1e30))
+
+
+def brief(graph, plan, data, **options):
+    """One step so small that nothing moves."""
+    return qat(graph, plan, data.take(32), Training(1, 32, 1e-9, momentum=0.999999, **options))
+
+
+def test_training_starts_from_the_integers_that_a_pass_chose(start):
+    graph, plan, data = start
+    rng = np.random.default_rng(4)
+    chosen = {}
+    for op in graph.linear_ops():
+        nearest = plan.weights[op.name].integers(op.kernel)
+        chosen[op.name] = replace(
+            plan.weights[op.name], values=np.clip(nearest + rng.integers(-1, 2, nearest.shape), -7, 7).astype(np.int8)
+        )
+    trained = brief(graph, plan.with_weights(chosen), data)
+    for op in trained.graph.linear_ops():
+        np.testing.assert_array_equal(trained.plan.weights[op.name].integers(op.kernel), chosen[op.name].values)
+
+
+def test_training_starts_from_the_planned_scales(start):
+    graph, plan, data = start
+    clipped = {
+        name: replace(t, affine=replace(t.affine, scale=(0.6 * t.affine.scale).astype(np.float32)))
+        for name, t in plan.weights.items()
+    }
+    trained = brief(graph, plan.with_weights(clipped), data)
+    for name, planned in clipped.items():
+        np.testing.assert_allclose(trained.plan.weights[name].affine.scale, planned.affine.scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_groups_and_decoding_are_kept(decoded):
+    model = tf_keras.Sequential(
+        [
+            tf_keras.Input((64,), name="x"),
+            tf_keras.layers.Dense(6, activation="relu", name="grouped"),
+            tf_keras.layers.Dense(3, name="logits"),
+        ]
+    )
+    graph = KerasGraph.from_model(model)
+    asked = {
+        "grouped": LayerRequest(Request(4, True, "channel" if decoded else "group", None if decoded else 16), None),
+        "logits": LayerRequest(Request(8, True, "channel", decoded=decoded), None),
+    }
+    plan = quantize(graph, None, lambda name, *_: asked.get(name, LayerRequest(None, None)))
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(128, 64)).astype(np.float32)
+    y = (x[:, :3]).argmax(axis=1).astype(np.int32)
+    data = Data("rows", lambda: iter([Batch((x,), y)]), 128)
+    trained = qat(graph, plan, data, Training(20, 64, 1e-2))
+    assert trained.history["loss"][-1] < 0.8 * trained.history["loss"][0]
+    for name, planned in plan.weights.items():
+        got = trained.plan.weights[name]
+        assert (got.granularity, got.group_size, got.decoded, got.bits) == (
+            planned.granularity,
+            planned.group_size,
+            planned.decoded,
+            planned.bits,
+        )
+        assert got.affine.scale.shape == planned.affine.scale.shape
+    file = lower(trained.graph, trained.plan, "float32", "float32", {})
+    got = open_model(file).run([x])[0]
+    want = fake_quantized(trained.graph, trained.plan)([x])[0]
+    assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > 0.95
+
+
+def test_what_layers_add_to_the_loss_counts():
+    image = tf_keras.Input((6, 6, 3), name="image")
+    x = tf_keras.layers.Conv2D(4, 3, kernel_regularizer=tf_keras.regularizers.L2(100.0), name="conv")(image)
+    model = tf_keras.Model(image, tf_keras.layers.Dense(5, name="logits")(tf_keras.layers.Flatten()(x)))
+    graph = KerasGraph.from_model(model)
+    data = images(64, size=6, batch=64)
+    plan = quantize(
+        graph,
+        calibrate(graph, data, "minmax", 64),
+        lambda *_: LayerRequest(Request(8, True, "channel"), Request(8, False)),
+    )
+    trained = qat(graph, plan, data, Training(1, 64, 1e-9))
+    penalty = 100.0 * float(np.sum(graph.linear_ops()[0].kernel.astype(np.float64) ** 2))
+    logits = fake_quantized(graph, plan)([next(iter(data)).inputs[0]])[0].astype(np.float64)
+    labels = next(iter(data)).labels
+    entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(64), labels]
+    assert trained.history["loss"][0] == pytest.approx(penalty + entropy.mean(), rel=1e-4)
