@@ -33,12 +33,15 @@ from tfq_pipeline.passes.analytic_bias_correction import analytic_bias_correctio
 from tfq_pipeline.passes.awq import awq
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
 from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
+from tfq_pipeline.passes.dense_and_sparse import dense_and_sparse
 from tfq_pipeline.passes.gptq import gptq
 from tfq_pipeline.passes.high_bias_absorption import high_bias_absorption
+from tfq_pipeline.passes.outlier_channels import outlier_channels
 from tfq_pipeline.passes.quantease import quantease
 from tfq_pipeline.passes.quantize import LayerRequest, Request, widened
 from tfq_pipeline.passes.quantize import quantize as plan_layers
 from tfq_pipeline.passes.reconstruct import Technique, reconstruct
+from tfq_pipeline.passes.side_paths import Split
 from tfq_pipeline.passes.smooth_quant import smooth_quant
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
@@ -97,6 +100,8 @@ class State:
         prepared: the user's model.
         progress: told pass name, done and total.
         converted: a float .tflite that differs from `graph` in weights alone, where there is one.
+        parts: by layer that a pass made of another, the one that it is a part of, which rules know.
+        least_bits: of the weights of layers that a pass made, whatever the rules say.
         calibration: activation ranges, once known.
         plan: the decision, once made.
         reference: the graph whose outputs are wanted, where a pass corrected the biases of `graph`.
@@ -111,6 +116,8 @@ class State:
     prepared: Prepared
     progress: Progress = silent
     converted: TfliteGraph | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    least_bits: Mapping[str, int] = field(default_factory=dict)
     calibration: Calibration | None = None
     plan: Plan | None = None
     reference: Graph | None = None
@@ -298,6 +305,28 @@ def _high_bias_absorption(state: State, config: Any) -> tuple[State, dict[str, A
     return replace(state, graph=made.graph), {"absorbed": largest}
 
 
+def _outlier_channels(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    made = outlier_channels(state.graph, _samples(state, config.samples), config.ratio, config.share)
+    return _with_side_paths(state, made, config.bits)
+
+
+def _dense_and_sparse(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    return _with_side_paths(
+        state, dense_and_sparse(state.graph, config.percentile, config.share, config.gain), config.bits
+    )
+
+
+def _with_side_paths(state: State, made: Split, bits: int) -> tuple[State, dict[str, Any]]:
+    split = replace(
+        state,
+        graph=made.graph,
+        converted=float_graph(made.graph) if made.parts else state.converted,
+        parts={**state.parts, **{part: state.parts.get(layer, layer) for part, layer in made.parts.items()}},
+        least_bits={**state.least_bits, **dict.fromkeys(made.sides, bits)},
+    )
+    return split, {"channels": {name: channels.tolist() for name, channels in made.channels.items()}}
+
+
 def _optional_samples(state: State, count: int) -> Data | None:
     return None if state.sources.calibration is None else _samples(state, count)
 
@@ -325,15 +354,19 @@ def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 
 def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
-    linear = [op.name for op in state.graph.linear_ops()]
+    linear = [state.parts.get(op.name, op.name) for op in state.graph.linear_ops()]
     ends: dict[str, set[recipes.Position]] = {}
     if linear:
         ends.setdefault(linear[0], set()).add("first")
         ends.setdefault(linear[-1], set()).add("last")
 
     def request(name: str, kind: str, op: str | None) -> LayerRequest:
-        layer = recipes.Layer(name, kind, op, frozenset(ends.get(name, ())))
-        return _layer_request(*recipes.spec_for(config, layer))
+        known = state.parts.get(name, name)
+        layer = recipes.Layer(known, kind, op, frozenset(ends.get(known, ())))
+        weights, activations = recipes.spec_for(config, layer)
+        if weights is not None and weights.bits < (least := state.least_bits.get(name, 0)):
+            weights = weights.model_copy(update={"bits": least})
+        return _layer_request(weights, activations)
 
     plan = plan_layers(state.graph, state.calibration, request)
     return replace(state, plan=plan), {"layers_by_bits": _layers_by_bits(plan)}
@@ -481,7 +514,8 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
-    names = state.prepared.opened.layer_names
+    users = state.prepared.opened.layer_names
+    names = {**users, **{part: users.get(layer, layer) for part, layer in state.parts.items()}}
     data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, names, state.converted)
     samples = (
         state.sources.calibration or state.sources.test or noise(state.graph.inputs, _VERIFIED_SAMPLES, state.seed)
@@ -506,6 +540,8 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "smooth_quant": _smooth_quant,
     "awq": _awq,
     "high_bias_absorption": _high_bias_absorption,
+    "outlier_channels": _outlier_channels,
+    "dense_and_sparse": _dense_and_sparse,
     "calibrate": _calibrate,
     "quantize": _quantize,
     **dict.fromkeys(_TECHNIQUES, _reconstruct),

@@ -230,6 +230,29 @@ class HighBiasAbsorption(_Pass):
     samples: Annotated[int, Field(ge=1, description="for layers without batch norm, where there is data")] = 128
 
 
+class _SidePaths(_Pass):
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    bits: Annotated[int, Field(ge=2, le=8, description="of the side path's weights, at least")] = 8
+    share: Annotated[float, Field(gt=0, le=1, description="of a layer's input channels, at most")] = 0.05
+
+
+class OutlierChannels(_SidePaths):
+    """Computes outlier channels of a layer's input beside it, with more bits (Dettmers 2022)."""
+
+    kind: ClassVar[str] = "outlier_channels"
+    needs: ClassVar[str | None] = "calibration"
+    ratio: Annotated[float, Field(ge=1, description="of a channel's largest magnitude to the median one's")] = 6.0
+    samples: Annotated[int, Field(ge=1)] = 128
+
+
+class DenseAndSparse(_SidePaths):
+    """Clips weights to a tight range and computes what that takes off them beside it, with more bits (Kim 2023)."""
+
+    kind: ClassVar[str] = "dense_and_sparse"
+    percentile: Annotated[float, Field(gt=50, lt=100, description="weights above it are outliers")] = 99.0
+    gain: Annotated[float, Field(gt=0, le=1, description="share that squared ranges have to fall to")] = 0.7
+
+
 class Calibrate(_Pass):
     """Finds the ranges of activations on data."""
 
@@ -356,6 +379,8 @@ PassConfig = (
     | SmoothQuant
     | Awq
     | HighBiasAbsorption
+    | OutlierChannels
+    | DenseAndSparse
     | Calibrate
     | Quantize
     | BiasCorrection

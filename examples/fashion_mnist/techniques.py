@@ -72,6 +72,8 @@ TECHNIQUES: Mapping[str, str] = {
     "W4A8: equalization": _recipe(before="cross_layer_equalization"),
     "W4A8: SmoothQuant": _recipe(before="smooth_quant"),
     "W4A8: AWQ": _recipe(before="awq"),
+    "W4A8: outlier channels": _recipe(before="outlier_channels"),
+    "W4A8: clipped weights and table": _recipe(before="dense_and_sparse"),
     "W4A8: bias correction": _recipe("bias_correction"),
     "W4A8: analytic bias correction": _recipe("analytic_bias_correction"),
     "W4A8: high-bias absorption": _recipe(before="high_bias_absorption"),

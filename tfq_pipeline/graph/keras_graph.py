@@ -31,7 +31,8 @@ from tfq_pipeline.graph.keras_layers import (
     OPERATORS,
     SCALES,
 )
-from tfq_pipeline.graph.protocol import LinearOp, Tensor, Weights
+from tfq_pipeline.graph.keras_side_path import with_side_path
+from tfq_pipeline.graph.protocol import LinearOp, SidePath, Tensor, Weights
 from tfq_pipeline.tflite.operators import FIXED_SCALES, Scale
 
 
@@ -82,6 +83,7 @@ class KerasGraph:
                 spec.name,
                 **_window(spec),
                 normal=spec.normal,
+                calls=self.net.uses(spec.name),
             )
         return found
 
@@ -179,6 +181,12 @@ class KerasGraph:
             spec = net.layers[name]
             kernel = LINEAR[kind(spec)].from_tflite(new.kernel, spec.weights[0].shape)
             net = net.with_layer(replace(with_kernel(spec, kernel, new.bias), normal=new.normal or spec.normal))
+        return KerasGraph(net)
+
+    def with_side_paths(self, paths: Mapping[str, SidePath]) -> KerasGraph:
+        net = self.net
+        for name, path in paths.items():
+            net = with_side_path(net, name, path)
         return KerasGraph(net)
 
     def before_fixed_outputs(self) -> KerasGraph:

@@ -126,6 +126,7 @@ SCALES: dict[str, Scale] = {
             "Permute",
             "RepeatVector",
             "Reshape",
+            "TakeChannels",
             "UpSampling1D",
             "UpSampling2D",
             "ZeroPadding1D",

@@ -50,6 +50,7 @@ class LinearOp:
         strides, dilations: along height and width; (1, 1) for a dense layer.
         padding: "SAME" or "VALID" as TFLite has them, or "CAUSAL" (zeros in front alone); "VALID" for a dense layer.
         normal: distribution of what it computes before its activation, where a batch norm that was folded says it.
+        calls: how often the model calls the layer.
     """
 
     name: str
@@ -65,6 +66,7 @@ class LinearOp:
     dilations: tuple[int, int] = (1, 1)
     padding: Padding = "VALID"
     normal: Normal | None = None
+    calls: int = 1
 
     @property
     def channels(self) -> int:
@@ -112,8 +114,29 @@ class Weights:
     normal: Normal | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class SidePath:
+    """What becomes of a linear operator when a part of it is computed by another one, on some of its input's channels.
+
+    Attributes:
+        channels: int32 [k], which the part reads.
+        main: kernel of what stays, TFLite layout.
+        side: kernel of the part, the same with k input channels.
+    """
+
+    channels: np.ndarray
+    main: np.ndarray
+    side: np.ndarray
+
+
+# The operators that one with a side path becomes, by what stands behind its name: what stays of it, the channels of its
+# input that the side path reads, the side path. Their sum, with the activation, has the name itself; where the backend
+# keeps sum and activation apart, the sum has one of its own.
+MAIN, CHANNELS, SIDE, SUM = "_main", "_channels", "_side", "_sum"
+
+
 class Graph(Protocol):
-    """What every backend gives. All methods are pure: `with_weights` and the folds return a new graph."""
+    """What every backend gives. All methods are pure: those that change something return a new graph."""
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]: ...
@@ -136,6 +159,11 @@ class Graph(Protocol):
         ...
 
     def with_weights(self, updates: Mapping[str, Weights]) -> Graph: ...
+
+    def with_side_paths(self, paths: Mapping[str, SidePath]) -> Graph:
+        """The graph with linear operators, each called once, taken apart as said; computes what it did where main and
+        side kernels add up."""
+        ...
 
     def fold_batch_norm(self) -> Graph: ...
 

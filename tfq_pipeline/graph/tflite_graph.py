@@ -14,8 +14,9 @@ import numpy as np
 
 from tfq_pipeline.data import Data, InputSpec
 from tfq_pipeline.errors import BadInput
-from tfq_pipeline.graph.protocol import LinearOp, Padding, Tensor, Weights
+from tfq_pipeline.graph.protocol import LinearOp, Padding, SidePath, Tensor, Weights
 from tfq_pipeline.graph.tflite_fold import fold_channel_affine, with_float_constants
+from tfq_pipeline.graph.tflite_side_path import with_side_path
 from tfq_pipeline.tflite import edit
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.inspect import unfolded_batch_norms
@@ -164,6 +165,18 @@ class TfliteGraph:
                 new = updates[self.layer(op)]
                 edit.set_linear(model, fb.op(model, op.index), new.kernel, new.bias)
         return TfliteGraph(model, self.names, self.layers)
+
+    def with_side_paths(self, paths: Mapping[str, SidePath]) -> TfliteGraph:
+        model, names, layers = edit.copied(self.model), dict(self.names), dict(self.layers)
+        # From the last on, so that the indices of those before stay.
+        for op in reversed(self.ops):
+            if self.is_linear(op) and self.layer(op) in paths:
+                made = with_side_path(model, op.index, self.layer(op), paths[self.layer(op)])
+                names.update(made)
+                added = len(made)
+                layers = {i if i <= op.index else i + added: layer for i, layer in layers.items()}
+                layers.pop(op.index, None)
+        return TfliteGraph(model, names, layers)
 
     def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
         """Streams tensors; those wanted become outputs of the model that runs, so that nothing else is kept."""

@@ -335,4 +335,24 @@ class HardSwish(tf_keras.layers.Layer):
         return hard_swish(inputs)
 
 
-LAYERS: Mapping[str, type] = {"OpLayer": OpLayer, "HardSigmoid": HardSigmoid, "HardSwish": HardSwish}
+@tf_keras.saving.register_keras_serializable(package="tfq")
+class TakeChannels(tf_keras.layers.Layer):
+    """Some channels of a tensor, [..., channels] to [..., len(indices)]."""
+
+    def __init__(self, indices: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.indices = list(indices)
+
+    def call(self, inputs: Any) -> Any:
+        return tf.gather(inputs, self.indices, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "indices": self.indices}
+
+
+LAYERS: Mapping[str, type] = {
+    "OpLayer": OpLayer,
+    "HardSigmoid": HardSigmoid,
+    "HardSwish": HardSwish,
+    "TakeChannels": TakeChannels,
+}

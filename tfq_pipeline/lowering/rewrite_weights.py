@@ -54,12 +54,13 @@ def write_weights(
         if hasattr(op.operator.builtinOptions, "asymmetricQuantizeInputs"):
             op.operator.builtinOptions.asymmetricQuantizeInputs = True
         return ()
-    if layer.bias is not None:
-        scale = bias_scale(float(source.scale[0]), planned.affine)
-        bias = edit.own_constant(model, op, at.bias, "")
-        kind = "INT32" if source.bits == 8 else "INT64"
-        fb.set_array(model, bias, kind, quantized_bias(layer.bias, scale, layer.channels, kind))
-        bias.quantization = edit.quantization(scale, np.zeros(len(scale)), 0)
+    # Integer kernels of convolutions want a bias, be it 0.
+    scale = bias_scale(float(source.scale[0]), planned.affine)
+    bias = edit.own_constant(model, op, at.bias, f"{fb.text(weights.name)}_bias")
+    kind = "INT32" if source.bits == 8 else "INT64"
+    bias.shape = np.array([layer.channels], np.int32)
+    fb.set_array(model, bias, kind, quantized_bias(layer.bias, scale, layer.channels, kind))
+    bias.quantization = edit.quantization(scale, np.zeros(len(scale)), 0)
     return ()
 
 

@@ -171,13 +171,15 @@ def own_constant(model: Any, op: fb.Op, position: int, name: str) -> Any:
 
 
 def set_linear(model: Any, op: fb.Op, kernel: np.ndarray, bias: np.ndarray | None) -> None:
-    """Gives a linear operator other float32 weights; it gains a bias where it had none and one is given."""
+    """Gives a linear operator other float32 weights; it gains a bias where it had none and one is given, and keeps one
+    of zeros where it had one and none is given: convolutions want it."""
     at = LINEAR[op.name]
     weights = own_constant(model, op, at.weights, "")
     fb.set_array(model, weights, "FLOAT32", kernel)
+    had = at.bias < len(op.inputs) and op.inputs[at.bias] is not None
+    if bias is None and had:
+        bias = np.zeros(fb.shape(op.inputs[at.bias]), np.float32)
     if bias is not None:
         tensor = own_constant(model, op, at.bias, f"{fb.text(weights.name)}_bias")
         tensor.shape = np.array(bias.shape, np.int32)
         fb.set_array(model, tensor, "FLOAT32", bias)
-    elif at.bias < len(op.operator.inputs):
-        op.operator.inputs[at.bias] = -1
