@@ -16,6 +16,7 @@ from typing import Any
 
 from tfq_pipeline import importers, readers
 from tfq_pipeline import recipe as recipes
+from tfq_pipeline.calibration.outliers import weight_outliers
 from tfq_pipeline.calibration.synthetic import can_distill, distilled
 from tfq_pipeline.data import Data, InputSpec, noise
 from tfq_pipeline.errors import BadInput
@@ -104,6 +105,7 @@ class State:
         least_bits: of the weights of layers that a pass made, whatever the rules say.
         calibration: activation ranges, once known.
         plan: the decision, once made.
+        outliers: statistics of weights and activations as they were quantized, for the document.
         reference: the graph whose outputs are wanted, where a pass corrected the biases of `graph`.
         data: the .tflite, once lowered.
         report: one entry a pass, for the document.
@@ -120,6 +122,7 @@ class State:
     least_bits: Mapping[str, int] = field(default_factory=dict)
     calibration: Calibration | None = None
     plan: Plan | None = None
+    outliers: tuple[Mapping[str, Any], ...] = ()
     reference: Graph | None = None
     data: bytes | None = None
     verification: Mapping[str, Any] = field(default_factory=dict)
@@ -215,6 +218,7 @@ def quantize(
         "seed": seed,
         "passes": list(state.report),
         "inspect": inspect(state.data),
+        "outliers": list(state.outliers),
         "verification": dict(state.verification),
         "data": {name: part.provenance for name, part in vars(state.sources).items() if part is not None},
     }
@@ -369,7 +373,24 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         return _layer_request(weights, activations)
 
     plan = plan_layers(state.graph, state.calibration, request)
-    return replace(state, plan=plan), {"layers_by_bits": _layers_by_bits(plan)}
+    return replace(state, plan=plan, outliers=_outliers(state)), {"layers_by_bits": _layers_by_bits(plan)}
+
+
+def _outliers(state: State) -> tuple[Mapping[str, Any], ...]:
+    """Statistics of the weights and of the activations that were calibrated, for the document."""
+    weights = {op.name: weight_outliers(op.kernel, op.channel_axis) for op in state.graph.linear_ops()}
+    activations = {} if state.calibration is None else state.calibration.outliers
+    return tuple(
+        {
+            "tensor": name,
+            "kind": kind,
+            "peak": round(found.peak, 3),
+            "kurtosis": round(found.kurtosis, 3),
+            "channels": [{"channel": channel, "ratio": round(ratio, 2)} for channel, ratio in found.channels],
+        }
+        for kind, statistics in (("activations", activations), ("weights", weights))
+        for name, found in statistics.items()
+    )
 
 
 def _layers_by_bits(plan: Plan) -> dict[str, int]:

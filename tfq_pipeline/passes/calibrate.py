@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tfq_pipeline.calibration import OBSERVERS
 from tfq_pipeline.calibration.observer import Observer
+from tfq_pipeline.calibration.outliers import Outliers, outliers
 from tfq_pipeline.data import Data
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.protocol import Graph, Tensor
 
 Range = tuple[float, float]
 
+# Samples that outlier statistics are made of: enough to see which tensors and channels stand out.
+_LOOKED_AT = 32
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges by tensor, as real values, and the number of samples behind them."""
+    """What was seen of the activations.
+
+    Attributes:
+        ranges: by tensor, as real values.
+        samples: how many samples are behind them.
+        outliers: statistics by tensor, of the first samples.
+    """
 
     ranges: Mapping[str, Range]
     samples: int
+    outliers: Mapping[str, Outliers] = field(default_factory=dict)
 
 
 def calibrate(
@@ -48,6 +59,7 @@ def calibrate(
     observed = [t for t in tensors if t.same_scale_as is None]
     states: dict[str, Observer] = {t.name: OBSERVERS[method](**(options or {})) for t in observed}
     head = data.take(samples)
+    statistics: dict[str, Outliers] = {}
     done = 0
     sizes = iter(len(batch) for batch in head)
     for values in graph.capture([t.name for t in observed], head):
@@ -59,6 +71,8 @@ def calibrate(
                     f"layer '{tensor.name}' ({tensor.type}): {error} while calibrating on {data.name}; "
                     "check the data and the layer's weights for NaN and infinity"
                 ) from error
+        if not statistics:
+            statistics = {name: outliers(x[:_LOOKED_AT]) for name, x in values.items()}
         done += next(sizes)
         progress(done, head.samples)
     if not done:
@@ -67,7 +81,7 @@ def calibrate(
     for group in shared_scales(tensors):
         low, high = min(ranges[name][0] for name in group), max(ranges[name][1] for name in group)
         ranges.update(dict.fromkeys(group, (low, high)))
-    return Calibration(ranges, done)
+    return Calibration(ranges, done, statistics)
 
 
 def shared_scales(tensors: tuple[Tensor, ...]) -> tuple[tuple[str, ...], ...]:

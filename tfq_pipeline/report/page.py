@@ -313,6 +313,16 @@ def _detail(run: Mapping[str, Any]) -> dict[str, Any]:
             }
             for w in inspected["weights"]
         ],
+        "outliers": [
+            {
+                "tensor": entry["tensor"].rsplit("/", 1)[-1],
+                "kind": entry["kind"],
+                "peak": f"{entry['peak']:.2f}",
+                "kurtosis": f"{entry['kurtosis']:.1f}",
+                "channels": ", ".join(f"{c['channel']} ({c['ratio']:.1f}x)" for c in entry["channels"]) or "–",
+            }
+            for entry in sorted(run.get("outliers", []), key=lambda entry: -entry["peak"])
+        ],
     }
 
 

@@ -60,6 +60,17 @@ def test_a_folder_is_made_filled_and_filled_again(tmp_path: Path) -> None:
     assert json.loads((page.parent / "run.json").read_text("utf-8"))["recipe"] == "other"
 
 
+def test_outliers_are_listed_the_furthest_first(tmp_path: Path) -> None:
+    entry = {"tensor": "a/near", "kind": "weights", "peak": 1.25, "kurtosis": 3.04, "channels": []}
+    far = {"tensor": "a/far", "kind": "activations", "peak": 9.876, "kurtosis": 44.44}
+    far["channels"] = [{"channel": 7, "ratio": 12.34}, {"channel": 2, "ratio": 4.56}]
+    text = report.publish(tmp_path, {**DOCUMENT, "outliers": [entry, far]}).read_text("utf-8")
+    rows = re.findall(r"<tr><th>(near|far)</th>(.*?)</tr>", text)
+    assert [name for name, _ in rows] == ["far", "near"]
+    for said in ("activations", "9.88", "44.4", "7 (12.3x), 2 (4.6x)"):
+        assert said in rows[0][1], said
+
+
 def test_nothing_is_left_where_there_is_no_room(tmp_path: Path) -> None:
     # run.json still fits, the page does not.
     with files_of_at_most(4000), pytest.raises(BadInput, match=r"run: cannot be written to \(File too large\); choose"):
