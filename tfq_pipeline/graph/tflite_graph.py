@@ -74,17 +74,17 @@ class TfliteGraph:
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
-        graph = self.model.subgraphs[0]
+        graph, ports = self.model.subgraphs[0], fb.port_names(self.model)
         types = {i: fb.type_name(graph.tensors[i]).lower() for i in map(int, graph.inputs)}
         return tuple(
-            InputSpec(self.names.get(i, fb.text(graph.tensors[i].name)), _free_shape(graph.tensors[i])[1:], types[i])
+            InputSpec(self.names.get(i, ports[i]), _free_shape(graph.tensors[i])[1:], types[i])
             for i in map(int, graph.inputs)
         )
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        tensors = self.model.subgraphs[0].tensors
-        return tuple(self.names.get(i, fb.text(tensors[i].name)) for i in map(int, self.model.subgraphs[0].outputs))
+        ports = fb.port_names(self.model)
+        return tuple(self.names.get(i, ports[i]) for i in map(int, self.model.subgraphs[0].outputs))
 
     def linear_ops(self) -> tuple[LinearOp, ...]:
         return tuple(self._linear_op(op) for op in self.ops if self.is_linear(op))
@@ -198,12 +198,7 @@ class TfliteGraph:
 def _unique_names(model: Any) -> dict[int, str]:
     """Names of inputs and outputs as the first signature has them; the others as the file has them."""
     graph = model.subgraphs[0]
-    ports = {
-        int(entry.tensorIndex): fb.text(entry.name)
-        for signature in model.signatureDefs or []
-        if signature.subgraphIndex == 0
-        for entry in [*signature.outputs, *signature.inputs]
-    }
+    ports = fb.port_names(model)
     written = [*map(int, graph.inputs), *(int(i) for o in graph.operators for i in o.outputs)]
     found: dict[int, str] = {}
     taken: set[str] = set()

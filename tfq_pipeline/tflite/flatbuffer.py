@@ -216,14 +216,17 @@ def op(model: Any, index: int) -> Op:
     )
 
 
-def signature_names(model: Any) -> dict[int, str]:
-    """Names of inputs and outputs in the first signature, by tensor index; empty for a model without one."""
-    signatures = (model.signatureDefs or [])[:1]
-    return {
-        int(entry.tensorIndex): text(entry.name)
-        for signature in signatures
-        for entry in [*(signature.inputs or []), *(signature.outputs or [])]
-    }
+def port_names(model: Any) -> dict[int, str]:
+    """Names of the main graph's inputs and outputs, by tensor index: those of its first signature, or without one those
+    of the tensors, less what TensorFlow's converter puts around the name that an input had."""
+    graph = model.subgraphs[0]
+    for signature in model.signatureDefs or []:
+        if signature.subgraphIndex == 0:
+            entries = [*(signature.outputs or []), *(signature.inputs or [])]
+            return {int(entry.tensorIndex): text(entry.name) for entry in entries}
+    whole = {i: text(graph.tensors[i].name).split(";")[0] for i in (*_ids(graph.outputs), *_ids(graph.inputs))}
+    short = {i: whole[i].removeprefix("serving_default_").removesuffix(":0") for i in _ids(graph.inputs)}
+    return {**whole, **short} if len(set(short.values())) == len(short) else whole
 
 
 def _ids(indices: Any) -> tuple[int, ...]:

@@ -24,9 +24,9 @@ def _litert() -> Any:
 
 
 def _tensorflow() -> Any:
-    import tensorflow as tf
+    from tensorflow.lite.python import interpreter
 
-    return tf.lite
+    return interpreter
 
 
 # Runtimes by the name that results carry; each module has Interpreter and OpResolverType. tflite-runtime is not among
@@ -199,7 +199,7 @@ def open_model(
         raise DeviceFailed(
             f"{name}: {runtime} refuses it: {first_line(error)}; try another runtime, or the delegate"
         ) from error
-    return TfliteModel(interpreter, fb.signature_names(model))
+    return TfliteModel(interpreter, fb.port_names(model))
 
 
 def _delegate(name: str, threads: int, runtime: str, default_delegates: bool) -> Any:
