@@ -27,7 +27,7 @@ from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower
 from tfq_pipeline.lowering.reference import fake_quantized
-from tfq_pipeline.lowering.verify import verify
+from tfq_pipeline.lowering.verify import Comparison, verify
 from tfq_pipeline.passes.accuracy_aware import fall_back, sensitivity
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.analytic_bias_correction import analytic_bias_correction
@@ -149,7 +149,8 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Metrics of the float and the quantized model and the drop in points; empty without labelled data."""
+        """Metrics of the float, the fake-quantized and the quantized model, the drop from float to quantized and the
+        gap from fake-quantized to quantized in points; empty without labelled data."""
         metrics: dict[str, Any] = self.document.get("metrics", {})
         return metrics
 
@@ -224,9 +225,13 @@ def quantize(
     }
     if sources.test is not None and before is not None:
         after = _measure(open_model(state.data).run, sources.test, "quantized", progress)
-        document["metrics"] = {"float": before, "quantized": after}
+        compared = Comparison(state.data, fake_quantized(state.graph, state.plan))
+        trained = _measure(compared, sources.test, "fake-quantized", progress)
+        document["verification"]["test"] = compared.document()
+        document["metrics"] = {"float": before, "quantized": after, "fake_quantized": trained}
         if "accuracy" in before:
-            document["metrics"]["accuracy_drop"] = round((before["accuracy"] - after["accuracy"]) * 100, 4)
+            document["metrics"]["accuracy_drop"] = _points(before, after)
+            document["metrics"]["accuracy_gap"] = _points(trained, after)
     return Result(state.data, float_data, state.plan, state.graph, document)
 
 
@@ -571,6 +576,11 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "qat": _qat,
     "convert": _convert,
 }
+
+
+def _points(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Accuracy lost, in points."""
+    return round((before["accuracy"] - after["accuracy"]) * 100, 4)
 
 
 def _measure(run: Any, test: Data, which: str, progress: Progress) -> dict[str, float]:

@@ -18,6 +18,10 @@ import pytest
 
 from tests.command import Command
 from tests.nets import grey_images, keras3_net
+from tfq_pipeline import importers
+from tfq_pipeline.lowering.reference import fake_quantized
+from tfq_pipeline.plan import Plan
+from tfq_pipeline.tflite.interpreter import open_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,6 +84,25 @@ def test_the_quantize_document(run: Run) -> None:
     metrics = document["metrics"]
     drop = 100 * (metrics["float"]["accuracy"] - metrics["quantized"]["accuracy"])
     assert metrics["accuracy_drop"] == pytest.approx(drop, abs=1e-3)
+
+
+def test_the_file_is_compared_with_the_fake_quantized_model_on_all_test_data(run: Run) -> None:
+    """Against both, run here."""
+    plan = Plan.load(run.report / "plan.npz")
+    graph = importers.open_graph(str(run.model)).graph.fold_batch_norm()
+    x, y = grey_images()
+    wanted = fake_quantized(graph, plan)([x])[0]
+    got = np.concatenate([open_model(run.output, default_delegates=False).run([image[None]])[0] for image in x])
+    step = plan.activations["logits"].affine.scale[0]  # type: ignore[union-attr]
+    error = np.abs(got - wanted) / step
+    whole = run.document["verification"]["test"]
+    assert whole["samples"] == 48
+    assert whole["argmax_agreement"] == pytest.approx((got.argmax(axis=1) == wanted.argmax(axis=1)).mean())
+    assert whole["max_abs_error_lsb"] == pytest.approx(error.max(), abs=1e-3)
+    assert whole["mean_abs_error_lsb"] == pytest.approx(error.mean(), abs=1e-4)
+    assert whole["differing"] == pytest.approx((error > 0.5).mean(), abs=1e-6)
+    gap = 100 * ((wanted.argmax(axis=1) == y).mean() - run.document["metrics"]["quantized"]["accuracy"])
+    assert run.document["metrics"]["accuracy_gap"] == pytest.approx(gap, abs=1e-3)
 
 
 def test_the_float_metrics_are_keras_own(run: Run) -> None:

@@ -87,5 +87,13 @@ def show(document: Any, terminal: Terminal) -> None:
             drop = f"{document['metrics']['accuracy_drop']:+.2f} points" if name == "accuracy" else ""
             metrics.add_row(name, f"{before[name]:.4f}", f"{after[name]:.4f}", drop)
         console.print(metrics)
+        if "accuracy_gap" in document["metrics"]:
+            whole = checked["test"]
+            console.print(
+                f"the file against the fake-quantized model on {whole['samples']} test samples:"
+                f" accuracy gap {document['metrics']['accuracy_gap']:+.2f} points,"
+                f" argmax agreement {whole['argmax_agreement']:.4f}, mean error {whole['mean_abs_error_lsb']} LSB",
+                soft_wrap=True,
+            )
     if "report" in document:
         console.print(f"report: {document['report']}", soft_wrap=True)

@@ -10,8 +10,8 @@ what that rounding changes in the fake-quantized model.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,72 @@ class Verification:
         return asdict(self)
 
 
+@dataclass(eq=False)
+class Comparison:
+    """A file beside the fake-quantized model, batch by batch, and their differences so far.
+
+    Attributes:
+        data: the file.
+        fake_quantized: callable from a batch of inputs to the outputs of the fake-quantized model, before any
+            operator with a fixed scale.
+        samples: compared so far.
+        values: of them those in outputs with a scale.
+        largest, total: difference of these values in steps, the largest and the sum.
+        differing: how many of them are not the same integer.
+        largest_relative: of outputs computed in float, largest difference by largest magnitude of the batch.
+        agreeing: samples with the same largest output.
+    """
+
+    data: bytes
+    fake_quantized: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
+    samples: int = 0
+    values: int = 0
+    largest: float = 0.0
+    total: float = 0.0
+    differing: int = 0
+    largest_relative: float = 0.0
+    agreeing: int = 0
+    tensors: list[tuple[int, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tensors = compared_tensors(fb.read(self.data))
+        self._runner = open_model(self.data, keep_tensors=True, default_delegates=False)
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Runs both on one batch; gives the outputs of the fake-quantized model."""
+        ports = zip(self._runner.input_ports, inputs, strict=True)
+        raw = self._runner.run_raw([p.to_file(x) for p, x in ports], [index for index, _ in self.tensors])
+        reference = self.fake_quantized(inputs)
+        for value, expected, (_, tensor) in zip(raw, reference, self.tensors, strict=True):
+            if not fb.scales(tensor).size:
+                self.largest_relative = max(self.largest_relative, _relative(value, expected))
+                continue
+            scale = float(fb.scales(tensor)[0])
+            error = np.abs((value.astype(np.float64) - float(fb.zero_points(tensor)[0])) * scale - expected) / scale
+            self.largest = max(self.largest, float(error.max()))
+            self.total += float(error.sum())
+            self.differing += int((error > 0.5).sum())
+            self.values += error.size
+        self.samples += len(inputs[0])
+        self.agreeing += _argmax_agreement(raw[0], reference[0])
+        return reference
+
+    @property
+    def mean(self) -> float:
+        """Mean difference in steps."""
+        return self.total / max(self.values, 1)
+
+    def document(self) -> dict[str, Any]:
+        """What is reported of a whole test set."""
+        return {
+            "samples": self.samples,
+            "argmax_agreement": self.agreeing / max(self.samples, 1),
+            "max_abs_error_lsb": round(self.largest, 3),
+            "mean_abs_error_lsb": round(self.mean, 5),
+            "differing": round(self.differing / max(self.values, 1), 6),
+        }
+
+
 def verify(
     data: bytes, graph: Graph, plan: Plan, fake_quantized: Any, samples: Data, require_integer: bool
 ) -> Verification:
@@ -121,50 +187,36 @@ def verify(
     runtimes = {**{name: _loads(data, name) for name in RUNTIMES}, "tflite_runtime": loads_in_tflite_runtime(data)}
     if runtimes["litert"] != "loads":
         raise GateFailed(f"the file does not load in litert: {runtimes['litert']}")
-    tensors = compared_tensors(model)
-    limit = longest_path(model) * max((_STEPS[fb.type_name(tensor)] for _, tensor in tensors), default=1)
-    worst, total, count, agree, seen, relative = 0.0, 0.0, 0, 0, 0, 0.0
-    runner = open_model(data, keep_tensors=True, default_delegates=False)
+    found = Comparison(data, fake_quantized)
+    limit = longest_path(model) * max((_STEPS[fb.type_name(tensor)] for _, tensor in found.tensors), default=1)
     for batch in samples:
-        raw = runner.run_raw(
-            [p.to_file(x) for p, x in zip(runner.input_ports, batch.inputs, strict=True)], [i for i, _ in tensors]
-        )
-        reference = fake_quantized(batch.inputs)
-        for value, expected, (_, tensor) in zip(raw, reference, tensors, strict=True):
-            scale = float(fb.scales(tensor)[0]) if fb.scales(tensor).size else 0.0
-            if scale == 0.0:
-                relative = max(relative, _relative(value, expected))
-                continue
-            got = (value.astype(np.float64) - float(fb.zero_points(tensor)[0])) * scale
-            error = np.abs(got - expected) / scale
-            worst, total, count = max(worst, float(error.max())), total + float(error.sum()), count + error.size
-        seen += len(batch)
-        agree += _argmax_agreement(raw[0], reference[0])
-    if worst > limit + _GRID_NOISE:
+        found(batch.inputs)
+    if found.largest > limit + _GRID_NOISE:
         unrounded = float_activations(graph, plan)
-        limit = max(limit, math.ceil(_MAGNIFIED * _rounding(fake_quantized, unrounded, samples, tensors)))
+        limit = max(limit, math.ceil(_MAGNIFIED * _rounding(fake_quantized, unrounded, samples, found.tensors)))
     result = Verification(
-        seen,
-        round(worst, 3),
-        round(total / max(count, 1), 5),
-        float(f"{relative:.3g}"),
+        found.samples,
+        round(found.largest, 3),
+        round(found.mean, 5),
+        float(f"{found.largest_relative:.3g}"),
         limit,
-        agree / max(seen, 1),
+        found.agreeing / max(found.samples, 1),
         len(floats),
         len(norms),
         runtimes,
     )
     dynamic = any(_is_dynamic(name, plan) for name in plan.weights)
     explained = _DYNAMIC_NOISE if dynamic else _FLOAT_NOISE + limit * _FLOAT_STEP
-    if relative > explained:
+    if found.largest_relative > explained:
         raise GateFailed(
-            f"the file differs from the fake-quantized model by {relative:.1e} of its largest output, where "
-            f"rounding explains {explained:.1e}; please report it with the model: the runtime and the plan disagree"
+            f"the file differs from the fake-quantized model by {found.largest_relative:.1e} of its largest output, "
+            f"where rounding explains {explained:.1e}; please report it with the model: "
+            "the runtime and the plan disagree"
         )
-    if worst > limit + _GRID_NOISE:
+    if found.largest > limit + _GRID_NOISE:
         raise GateFailed(
-            f"the file differs from the fake-quantized model by {worst:.1f} steps, where rounding explains {limit}; "
-            "please report it with the model: the runtime and the plan disagree"
+            f"the file differs from the fake-quantized model by {found.largest:.1f} steps, "
+            f"where rounding explains {limit}; please report it with the model: the runtime and the plan disagree"
         )
     return result
 

@@ -298,7 +298,15 @@ def _detail(run: Mapping[str, Any]) -> dict[str, Any]:
     if checked:
         agreed = f"argmax agrees on {_percent(checked['argmax_agreement'])} of {checked['samples']} samples"
         found = f"largest error {checked['max_abs_error_lsb']:g} LSB, {agreed}"
-        facts.insert(0, ("against the fake-quantized Keras model", found))
+        facts.insert(0, ("against the fake-quantized model", found))
+    if "test" in checked:
+        whole = checked["test"]
+        agreed = f"argmax agrees on {_percent(whole['argmax_agreement'])} of {whole['samples']:,} samples"
+        found = f"mean error {whole['mean_abs_error_lsb']:g} LSB, largest {whole['max_abs_error_lsb']:g}, {agreed}"
+        gap = run["metrics"].get("accuracy_gap")
+        facts.insert(1, ("the same on the whole test set", found))
+        if gap is not None:
+            facts.insert(2, ("accuracy gap to the fake-quantized model", f"{gap:+.2f} points"))
     return {
         "name": run["recipe"],
         "facts": facts,
