@@ -522,15 +522,7 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     assert state.sources.train is not None
     if not isinstance(state.graph, KerasGraph):
         raise BadInput("recipe: 'qat' trains a Keras model; pass the model that the .tflite came from")
-    options = Training(
-        config.epochs,
-        config.batch_size,
-        config.learning_rate,
-        config.optimizer,
-        config.momentum,
-        config.samples,
-        state.seed,
-    )
+    options = Training(seed=state.seed, **config.model_dump())
     trained = qat(
         state.graph, state.plan, state.sources.train, options, lambda done, of: state.progress("qat", done, of)
     )

@@ -373,6 +373,18 @@ class Qat(_Pass):
     optimizer: Literal["adam", "sgd"] = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1, description="share of an activation range kept at each step")] = 0.99
     samples: Annotated[int, Field(ge=1, description="at most so many samples an epoch")] | None = None
+    weights: Annotated[
+        Literal["min_max", "lsq", "ternary", "binary"],
+        Field(description="how scales are found; ternary and binary are for weights of 2 bits, others follow min_max"),
+    ] = "min_max"
+    activations: Literal["moving_average", "lsq", "lsq_plus", "pact"] = "moving_average"
+    decay: Annotated[float, Field(ge=0, description="of the squares of pact's clipping levels")] = 0.0
+
+    @model_validator(mode="after")
+    def _decay_is_used(self) -> Qat:
+        if self.decay and self.activations != "pact":
+            raise ValueError(f"decay belongs to activations pact, not to {self.activations}; leave it out")
+        return self
 
 
 class Convert(_Pass):

@@ -18,11 +18,11 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 
 from tfq_pipeline.annotate.layout import layout
 from tfq_pipeline.annotate.quantizers import (
-    WEIGHTS,
     ActivationQuantizer,
     Techniques,
     WeightQuantizer,
     activation_quantizer,
+    weight_quantizer,
 )
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.functional import LayerSpec
@@ -157,7 +157,7 @@ def _weight(spec: LayerSpec, planned: TensorPlan | None, how: Techniques) -> Wei
     kernel = spec.weights[0]
     lies = layout(spec.name, spec.cls.__name__, kernel.shape, planned)
     start = lies.from_plan(planned.affine.scale)
-    return WEIGHTS[how.weights].starting(planned.bits, kernel.reshape(lies.view), start)
+    return weight_quantizer(how, planned.bits).starting(planned.bits, kernel.reshape(lies.view), start)
 
 
 def _activation(layer: str, plan: Plan, how: Techniques) -> ActivationQuantizer | None:

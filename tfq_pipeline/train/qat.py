@@ -39,6 +39,8 @@ class Training:
         momentum: share of an activation range that stays at each step.
         samples: how many of the data to use in each epoch, None for all.
         seed: of shuffling and initial values.
+        weights, activations: how their scales are found, names in `annotate.quantizers`.
+        decay: of PACT's clipping levels.
     """
 
     epochs: int
@@ -48,6 +50,9 @@ class Training:
     momentum: float = 0.999
     samples: int | None = None
     seed: int = 0
+    weights: str = "min_max"
+    activations: str = "moving_average"
+    decay: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ def qat(
     started = graph.with_weights(
         {op.name: Weights(_starting_kernel(plan.weights[op.name], op.kernel), op.bias) for op in graph.linear_ops()}
     )
-    how = Techniques(momentum=options.momentum, frozen=frozen)
+    how = Techniques(options.weights, options.activations, options.momentum, options.decay, frozen)
     model = annotate(started.before_fixed_outputs(), plan, how)
 
     def epoch(number: int) -> Data:
@@ -203,7 +208,7 @@ def _starting_kernel(planned: TensorPlan, kernel: np.ndarray) -> np.ndarray:
 def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Plan]:
     """Weights and scales of a trained model, as a graph and the plan that fits it."""
     wrappers = {layer.name.removeprefix(PREFIX): layer for layer in model.layers if layer.name.startswith(PREFIX)}
-    updates, scales = {}, {}
+    updates, learned = {}, {}
     for op in graph.linear_ops():
         wrapper, kind, planned = wrappers[op.name], LINEAR[op.type], plan.weights[op.name]
         bias = wrapper.layer.bias.numpy() if wrapper.layer.use_bias else None
@@ -212,7 +217,10 @@ def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Pla
         if planned.affine is not None:
             lies = layout(op.name, op.type, kernel.shape, planned)
             ((_, quantizer, variables),) = wrapper._weight_vars
-            scales[op.name] = lies.to_plan(np.asarray(quantizer.scale(kernel.reshape(lies.view), variables)))
+            seen = kernel.reshape(lies.view)
+            integers = quantizer.integers(seen, variables)
+            values = None if integers is None else np.ascontiguousarray(kind.to_tflite(integers.reshape(kernel.shape)))
+            learned[op.name] = lies.to_plan(np.asarray(quantizer.scale(seen, variables))), values
     trained = graph.with_weights(updates)
     tensors = trained.tensors()
     moved = plan.with_activations(_trained_activations(model, graph, plan))
@@ -221,9 +229,9 @@ def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Pla
         planned = plan.weights[op.name]
         if planned.affine is not None:
             source = None if op.name in plan.floats else moved.activations[scale_source(tensors, op.input)].affine
-            affine = replace(planned.affine, scale=scales[op.name])
-            affine = with_legal_scales(op, affine, source, planned.group_size)
-            weights[op.name] = replace(planned, affine=affine, values=None)
+            scale, values = learned[op.name]
+            affine = with_legal_scales(op, replace(planned.affine, scale=scale), source, planned.group_size)
+            weights[op.name] = replace(planned, affine=affine, values=values)
     return trained, moved.with_weights(weights)
 
 

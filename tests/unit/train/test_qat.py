@@ -169,3 +169,28 @@ def test_what_layers_add_to_the_loss_counts():
     labels = next(iter(data)).labels
     entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(64), labels]
     assert trained.history["loss"][0] == pytest.approx(penalty + entropy.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "bits"),
+    [("lsq", "lsq", 4), ("lsq", "lsq_plus", 3), ("min_max", "pact", 4), ("ternary", "lsq", 2), ("binary", "lsq", 2)],
+)
+def test_every_technique_learns_and_ends_in_a_file_that_equals_the_trained_model(start, weights, activations, bits):
+    graph, _, data = start
+    plan = quantize(
+        graph,
+        calibrate(graph, data, "minmax", 320),
+        lambda name, *_: LayerRequest(Request(8 if name == "logits" else bits, True, "channel"), Request(8, False)),
+    )
+    options = Training(15, 32, 1e-2, weights=weights, activations=activations)
+    trained = qat(graph, plan, data, options)
+    assert trained.history["loss"][-1] < 0.8 * trained.history["loss"][0]
+    file = lower(trained.graph, trained.plan, "int8", "int8", {})
+    reference = fake_quantized(trained.graph, trained.plan)
+    result = verify(file, trained.graph, trained.plan, reference, images(100, seed=5), require_integer=True)
+    assert result.argmax_agreement >= 0.97
+    used = np.unique(trained.plan.weights["hidden"].integers(trained.graph.linear_ops()[-2].kernel))
+    limits = {"ternary": [-1, 0, 1], "binary": [-1, 1]}
+    np.testing.assert_array_equal(used, limits.get(weights, range(1 - 2 ** (bits - 1), 2 ** (bits - 1))))
+    moved = [n for n, t in trained.plan.activations.items() if t.affine.scale[0] != plan.activations[n].affine.scale[0]]
+    assert {"stem", "hidden"} <= set(moved)

@@ -6,8 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer, WeightQuantizer
+from tfq_pipeline.annotate.quantizers.binary import BinaryWeights
+from tfq_pipeline.annotate.quantizers.lsq import LSQActivation, LSQWeights
+from tfq_pipeline.annotate.quantizers.lsq_plus import LSQPlusActivation
 from tfq_pipeline.annotate.quantizers.min_max import MinMaxWeights
 from tfq_pipeline.annotate.quantizers.moving_average import MovingAverageActivation
+from tfq_pipeline.annotate.quantizers.pact import PACTActivation
+from tfq_pipeline.annotate.quantizers.ternary import TernaryWeights
 from tfq_pipeline.numerics.affine import Affine
 
 
@@ -17,6 +22,7 @@ class Techniques:
 
     Attributes:
         weights, activations: names in `WEIGHTS` and `ACTIVATIONS`.
+        decay: for "pact": of the squares of the clipping levels, in the loss.
         momentum: for "moving_average": share of the old range that each step keeps; 1.0 freezes all.
         frozen: layers whose activation range never moves.
     """
@@ -24,10 +30,24 @@ class Techniques:
     weights: str = "min_max"
     activations: str = "moving_average"
     momentum: float = 1.0
+    decay: float = 0.0
     frozen: frozenset[str] = frozenset()
 
 
-WEIGHTS: Mapping[str, type[WeightQuantizer]] = {"min_max": MinMaxWeights}
+WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
+    "min_max": MinMaxWeights,
+    "lsq": LSQWeights,
+    "ternary": TernaryWeights,
+    "binary": BinaryWeights,
+}
+
+# Those that are for weights of 2 bits; others beside them follow min-max.
+TWO_BITS = frozenset({"ternary", "binary"})
+
+
+def weight_quantizer(how: Techniques, bits: int) -> type[WeightQuantizer]:
+    """The quantizer of weights of so many bits."""
+    return MinMaxWeights if how.weights in TWO_BITS and bits != 2 else WEIGHTS[how.weights]
 
 
 def _moving_average(start: Affine, momentum: float) -> ActivationQuantizer:
@@ -36,6 +56,10 @@ def _moving_average(start: Affine, momentum: float) -> ActivationQuantizer:
 
 ACTIVATIONS: Mapping[str, Callable[[Affine, Techniques], ActivationQuantizer]] = {
     "moving_average": lambda start, how: _moving_average(start, how.momentum),
+    "lsq": lambda start, how: LSQActivation(*_parameters(start)),
+    # Symmetric ones have no offset to learn.
+    "lsq_plus": lambda start, how: (LSQActivation if start.symmetric else LSQPlusActivation)(*_parameters(start)),
+    "pact": lambda start, how: PACTActivation(*_parameters(start), decay=how.decay),
 }
 
 
@@ -48,4 +72,12 @@ def _parameters(start: Affine) -> tuple[int, float, int, bool]:
     return start.bits, float(start.scale[0]), int(start.zero_point[0]), start.symmetric
 
 
-__all__ = ["ACTIVATIONS", "WEIGHTS", "ActivationQuantizer", "Techniques", "WeightQuantizer", "activation_quantizer"]
+__all__ = [
+    "ACTIVATIONS",
+    "WEIGHTS",
+    "ActivationQuantizer",
+    "Techniques",
+    "WeightQuantizer",
+    "activation_quantizer",
+    "weight_quantizer",
+]

@@ -68,6 +68,11 @@ class WeightQuantizer(quantizers.Quantizer):
         """The scales in use, of the shape of `start`."""
         raise NotImplementedError
 
+    def integers(self, kernel: np.ndarray, variables: Variables) -> np.ndarray | None:
+        """The integers in use, of the shape that the kernel is seen in; None where they are the nearest."""
+        del kernel, variables
+        return None
+
     def get_config(self) -> dict[str, Any]:
         return {"bits": self.bits, "view": self.view, "start": self.start.tolist()}
 
