@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+
 from tfq_pipeline import importers, readers
 from tfq_pipeline import recipe as recipes
 from tfq_pipeline.calibration.outliers import weight_outliers
@@ -28,7 +30,7 @@ from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower
 from tfq_pipeline.lowering.reference import fake_quantized
 from tfq_pipeline.lowering.verify import Comparison, verify
-from tfq_pipeline.passes.accuracy_aware import fall_back, sensitivity
+from tfq_pipeline.passes.accuracy_aware import Score, best, fall_back, score, sensitivity
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.analytic_bias_correction import analytic_bias_correction
 from tfq_pipeline.passes.awq import awq
@@ -452,66 +454,99 @@ _TECHNIQUES: Mapping[str, Callable[[Any], Technique | None]] = {
 }
 
 
+class _OutOfTime(Exception):
+    """A try of `accuracy_aware` that is given up."""
+
+
 def _accuracy_aware(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput("recipe: 'accuracy_aware' works on a plan; put 'quantize' before it")
-    started = time.perf_counter()
     labelled = state.sources.train or state.sources.calibration
     assert labelled is not None
     held_out = labelled.take(config.samples)
-    drop = _drop(state, held_out)
-    candidates = [("as planned", state, drop(state.graph, state.plan))]
-    for number, names in enumerate(config.tries, 1):
-        if candidates[-1][2] <= config.target_drop or time.perf_counter() - started > config.seconds:
-            break
-        tried = state
-        for name in names:
-            tried, _ = _reconstruct(tried, recipes.PASSES[name]())
-        assert tried.plan is not None
-        candidates.append((" + ".join(names), tried, drop(tried.graph, tried.plan)))
-        state.progress("accuracy_aware", number, len(config.tries))
-    chosen, best, lost = min(candidates, key=lambda candidate: candidate[2])
-    assert best.plan is not None
-    reference = best.reference or best.graph
+    scored = _scorer(state, held_out)
+    tried, given_up = _tries(state, config)
+    scores = {names: scored(tried[names].graph, _plan(tried[names])) for names in tried}
+    chosen = tuple(tried)[best(tuple(scores.values()))]
+    kept = tried[chosen]
+    plan, reference = _plan(kept), kept.reference or kept.graph
     ops = {op.name: op for op in reference.linear_ops()}
-    wider = widened(reference, best.plan, _WIDE)
+    wider = widened(reference, plan, _WIDE)
 
     # Biases were corrected for the narrow weights; a layer that is given back takes its own again.
     def mended(plan: Plan) -> Graph:
         own = {n: Weights(ops[n].kernel, ops[n].bias) for n in wider if plan.weights[n].bits == _WIDE}
-        return best.graph.with_weights(own)
+        return kept.graph.with_weights(own)
 
-    harm = sensitivity(reference, best.plan, held_out.take(_RANKED_SAMPLES))
+    harm = sensitivity(reference, plan, held_out.take(_RANKED_SAMPLES))
     order = sorted(wider, key=lambda name: -harm[name])
-    found = fall_back(best.plan, wider, order, lambda plan: drop(mended(plan), plan), config.target_drop, lost)
+    target, lost = config.target_drop, scores[chosen].drop
+    found = fall_back(plan, wider, order, lambda plan: scored(mended(plan), plan).drop, target, lost)
     entry = {
-        "tried": [{"passes": name, "drop": round(points, 4)} for name, _, points in candidates],
-        "chosen": chosen,
+        "tried": [
+            {"passes": _sum(names), "drop": round(one.drop, 4), "output_error": float(f"{one.error:.4g}")}
+            for names, one in scores.items()
+        ],
+        "given_up": [_sum(names) for names in given_up],
+        "chosen": _sum(chosen),
         "given_back": list(found.layers),
         "held_out": {"data": held_out.name, "samples": held_out.samples, "drop": round(found.drop, 4)},
-        "reached": found.drop <= config.target_drop,
+        "reached": found.drop <= target,
         "layers_by_bits": _layers_by_bits(found.plan),
     }
-    return replace(best, graph=mended(found.plan), plan=found.plan, reference=reference), entry
+    return replace(kept, graph=mended(found.plan), plan=found.plan, reference=reference), entry
 
 
-def _drop(state: State, held_out: Data) -> Callable[[Graph, Plan], float]:
-    """What a plan loses on held-out data, in points: accuracy where there are labels, else agreement with the float
-    model."""
-    wanted = [state.graph.run(batch.inputs)[0] for batch in held_out]
+def _plan(state: State) -> Plan:
+    assert state.plan is not None
+    return state.plan
 
-    def lost(quantized: Graph, plan: Plan) -> float:
-        model = open_model(lower(quantized, plan, "int8", "int8", {}, like=state.converted))
-        right = total = 0
-        for batch, output in zip(held_out, wanted, strict=True):
-            labels = batch.labels
-            truth = labels if labels is not None and labels.dtype.kind in "iu" else output.argmax(axis=-1)
-            got = model.run(batch.inputs)[0].argmax(axis=-1)
-            right += int((output.argmax(axis=-1) == truth).sum()) - int((got == truth).sum())
-            total += truth.size
-        return 100.0 * right / max(total, 1)
 
-    return lost
+def _sum(names: tuple[str, ...]) -> str:
+    return " + ".join(names) or "as planned"
+
+
+def _tries(state: State, config: Any) -> tuple[dict[tuple[str, ...], State], list[tuple[str, ...]]]:
+    """What lists of passes make of a state, itself first, and the lists that there was no time for.
+
+    A list goes on from the longest one before it that it begins with. The first is finished however long it takes.
+    """
+    end = time.perf_counter() + config.seconds
+    made: dict[tuple[str, ...], State] = {(): state}
+    given_up = []
+
+    def watched(step: str, done: int, of: int | None) -> None:
+        if len(made) > 1 and time.perf_counter() > end:
+            raise _OutOfTime
+        state.progress(step, done, of)
+
+    for number, names in enumerate(config.tries, 1):
+        known = max((n for n in made if names[: len(n)] == n), key=len)
+        tried = replace(made[known], progress=watched)
+        try:
+            for name in names[len(known) :]:
+                watched(name, 0, None)
+                tried, _ = PASSES[name](tried, recipes.PASSES[name]())
+            made[names] = replace(tried, progress=state.progress)
+        except _OutOfTime:
+            given_up.append(names)
+        state.progress("accuracy_aware", number, len(config.tries))
+    return made, given_up
+
+
+def _scorer(state: State, held_out: Data) -> Callable[[Graph, Plan], Score]:
+    """Scores the file that a plan becomes on held-out data: against labels where there are any, else against what the
+    float model answers."""
+    wanted = np.concatenate([state.graph.run(batch.inputs)[0] for batch in held_out])
+    labels = [batch.labels for batch in held_out if batch.labels is not None and batch.labels.dtype.kind in "iu"]
+    truth = np.concatenate(labels) if labels else wanted.argmax(axis=-1)
+
+    def scored(graph: Graph, plan: Plan) -> Score:
+        model = open_model(lower(graph, plan, "int8", "int8", {}, like=state.converted))
+        outputs = np.concatenate([model.run(batch.inputs)[0] for batch in held_out])
+        return score(outputs, wanted, truth)
+
+    return scored
 
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:

@@ -346,19 +346,25 @@ class AdaRound(_Reconstruction):
     steps: Annotated[int, Field(ge=1)] = 2000
 
 
+# Passes that `accuracy_aware` tries one after the other.
+Try = Annotated[
+    tuple[Literal["bias_correction", "gptq", "quantease", "adaround"], ...], Field(strict=False, min_length=1)
+]
+
+
 class AccuracyAware(_Pass):
-    """Tries passes, keeps what loses least on held-out data, and gives layers back to 8 bits until that is little."""
+    """Tries passes, keeps what is best on held-out data, and gives layers back to 8 bits until it is good enough."""
 
     kind: ClassVar[str] = "accuracy_aware"
     after: ClassVar[tuple[str, ...]] = ("quantize",)
     needs: ClassVar[str | None] = "calibration"
     tries: Annotated[
-        tuple[tuple[Literal["bias_correction", "gptq", "quantease", "adaround"], ...], ...],
+        tuple[Try, ...],
         Field(strict=False, min_length=1, description="lists of passes, the most promising first"),
-    ] = (("gptq",), ("gptq", "quantease"), ("adaround", "quantease"), ("bias_correction",))
+    ] = (("gptq",), ("gptq", "quantease"), ("bias_correction",), ("adaround",))
     target_drop: Annotated[float, Field(ge=0, description="points that may be lost")] = 1.0
     samples: Annotated[int, Field(ge=1, description="to measure on, from the training data")] = 2000
-    seconds: Annotated[float, Field(gt=0, description="after which no further try begins")] = 120.0
+    seconds: Annotated[float, Field(gt=0, description="for the tries; the first one is always finished")] = 120.0
 
 
 class Qat(_Pass):
