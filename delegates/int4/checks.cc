@@ -21,8 +21,8 @@ std::string CheckHasWeights(const NodeView& view) {
 std::string CheckActivationTypes(const NodeView& view) {
   const abi::Tensor& input = *view.input();
   const abi::Tensor& output = *view.output();
-  if (input.type != Type::kInt8 && input.type != Type::kFloat32) {
-    return "input " + Quoted(input) + " is " + abi::TypeName(input.type) + ", not INT8 or FLOAT32";
+  if (input.type != Type::kInt8 && input.type != Type::kInt16 && input.type != Type::kFloat32) {
+    return "input " + Quoted(input) + " is " + abi::TypeName(input.type) + ", not INT8, INT16 or FLOAT32";
   }
   if (output.type != input.type) {
     return "output " + Quoted(output) + " is " + abi::TypeName(output.type) + ", not " + abi::TypeName(input.type) +
@@ -45,6 +45,12 @@ constexpr TakenWeights kTakenWeights[] = {
     {Arithmetic::kStatic, OpKind::kDepthwise, Type::kInt8, false},
     {Arithmetic::kStatic, OpKind::kDense, Type::kInt4, false},
     {Arithmetic::kStatic, OpKind::kDense, Type::kInt8, false},
+    {Arithmetic::kWide, OpKind::kConv, Type::kInt4, false},
+    {Arithmetic::kWide, OpKind::kConv, Type::kInt8, false},
+    {Arithmetic::kWide, OpKind::kDepthwise, Type::kInt4, false},
+    {Arithmetic::kWide, OpKind::kDepthwise, Type::kInt8, false},
+    {Arithmetic::kWide, OpKind::kDense, Type::kInt4, false},
+    {Arithmetic::kWide, OpKind::kDense, Type::kInt8, false},
     {Arithmetic::kDynamic, OpKind::kConv, Type::kInt4, false},
     {Arithmetic::kDynamic, OpKind::kDense, Type::kInt4, true},
     {Arithmetic::kWeightOnly, OpKind::kDense, Type::kInt4, true},
@@ -127,8 +133,8 @@ std::string CheckChannels(const NodeView& view) {
       if (in < depth || in % depth != 0) {
         return "input has " + Number(in) + " channels, weights " + Number(depth) + ": not whole groups";
       }
-      if (in != depth && view.arithmetic() != Arithmetic::kStatic) {
-        return Number(in / depth) + " groups, taken with INT8 activations alone";
+      if (in != depth && view.input()->type == Type::kFloat32) {
+        return Number(in / depth) + " groups, taken with integer activations alone";
       }
       if (out % (in / depth) != 0) {
         return Number(out) + " output channels do not divide into " + Number(in / depth) + " groups";
@@ -215,7 +221,8 @@ std::string CheckWeightQuantization(const NodeView& view) {
 }
 
 std::string CheckActivationQuantization(const NodeView& view) {
-  if (view.arithmetic() != Arithmetic::kStatic) return "";
+  if (view.input()->type == Type::kFloat32) return "";
+  const bool wide = view.arithmetic() == Arithmetic::kWide;
   for (const abi::Tensor* tensor : {view.input(), view.output()}) {
     const std::string name = (tensor == view.input() ? "input " : "output ") + Quoted(*tensor);
     const auto* affine = static_cast<const abi::AffineQuantization*>(tensor->quantization.params);
@@ -226,6 +233,9 @@ std::string CheckActivationQuantization(const NodeView& view) {
     if (!std::isfinite(tensor->params.scale) || tensor->params.scale <= 0) {
       return name + " has a scale of " + Real(tensor->params.scale);
     }
+    if (wide && tensor->params.zero_point != 0) {
+      return name + " has a zero point of " + Number(tensor->params.zero_point) + ", not 0 as INT16 has it";
+    }
     if (tensor->params.zero_point < INT8_MIN || tensor->params.zero_point > INT8_MAX) {
       return name + " has a zero point of " + Number(tensor->params.zero_point) + ", outside int8";
     }
@@ -233,12 +243,43 @@ std::string CheckActivationQuantization(const NodeView& view) {
   return "";
 }
 
+struct TakenBias {
+  Type activations;
+  bool dense_alone;
+  Type type;
+
+  bool Covers(const NodeView& view) const {
+    return view.input()->type == activations && (!dense_alone || view.kind == OpKind::kDense);
+  }
+};
+
+// The runtime's convolutions read a bias beside 16-bit activations as 64-bit integers, whatever its type, unless a
+// parameter of the operator says otherwise.
+constexpr TakenBias kTakenBiases[] = {
+    {Type::kInt8, false, Type::kInt32},
+    {Type::kInt16, false, Type::kInt64},
+    {Type::kInt16, true, Type::kInt32},
+    {Type::kFloat32, false, Type::kFloat32},
+};
+
+const TakenBias* FindBiasType(const NodeView& view, Type type) {
+  for (const TakenBias& taken : kTakenBiases) {
+    if (taken.Covers(view) && taken.type == type) return &taken;
+  }
+  return nullptr;
+}
+
 std::string CheckBias(const NodeView& view) {
   if (view.bias() == nullptr) return "";
   const std::string name = "bias " + Quoted(*view.bias());
-  const Type type = view.arithmetic() == Arithmetic::kStatic ? Type::kInt32 : Type::kFloat32;
-  if (view.bias()->type != type) {
-    return name + " is " + abi::TypeName(view.bias()->type) + ", not " + abi::TypeName(type);
+  const Type type = view.bias()->type;
+  if (FindBiasType(view, type) == nullptr) {
+    std::string types;
+    for (const TakenBias& taken : kTakenBiases) {
+      if (!taken.Covers(view)) continue;
+      types += (types.empty() ? "" : " or ") + abi::TypeName(taken.type);
+    }
+    return name + " is " + abi::TypeName(type) + ", not " + types;
   }
   if (view.bias()->allocation_type != abi::AllocationType::kConstant || view.bias()->data == nullptr) {
     return name + " is not a constant of the file";
@@ -271,12 +312,16 @@ std::string CheckWindow(const NodeView& view) {
   return "";
 }
 
+// Of 64-bit sums, as the runtime has it.
+constexpr int32_t kMaxWideShift = 7;
+
 std::string CheckScaleRatio(const NodeView& view) {
-  if (view.arithmetic() != Arithmetic::kStatic) return "";
+  if (view.input()->type == Type::kFloat32) return "";
+  const int32_t most = view.arithmetic() == Arithmetic::kWide ? kMaxWideShift : INT32_MAX;
   const abi::FloatArray& scales = *view.weight_quantization().scale;
   for (int32_t i = 0; i < scales.size; ++i) {
     int32_t multiplier, shift;
-    if (!QuantizeMultiplier(EffectiveScale(view, i), &multiplier, &shift)) {
+    if (!QuantizeMultiplier(EffectiveScale(view, i), &multiplier, &shift) || shift > most) {
       return "scale " + Number(i) + " of weights " + Quoted(*view.weights()) + " is " + Real(scales.data[i]) +
              ", out of range with those of input and output";
     }

@@ -53,9 +53,10 @@ struct SupportedOp {
   const char* (*kernel)(const NodeView& view, const Options& options);  // name of what will run
 };
 
-// What a linear node computes with. kStatic: integers from end to end. kDynamic: its input is floating-point and
-// becomes int8 when it runs. kWeightOnly: its input is floating-point, and so are the weights that a DEQUANTIZE makes.
-enum class Arithmetic : int32_t { kStatic, kDynamic, kWeightOnly };
+// What a linear node computes with. kStatic: int8 from end to end. kWide: int16 from end to end. kDynamic: its input is
+// floating-point and becomes int8 when it runs. kWeightOnly: its input is floating-point, and so are the weights that a
+// DEQUANTIZE makes.
+enum class Arithmetic : int32_t { kStatic, kWide, kDynamic, kWeightOnly };
 
 constexpr int32_t kAllInputs = INT32_MAX;
 
@@ -114,6 +115,7 @@ struct NodeView {
   }
   bool has_blocks() const { return weights()->quantization.type == abi::QuantizationType::kBlockwise; }
   Arithmetic arithmetic() const {
+    if (input()->type == abi::Type::kInt16) return Arithmetic::kWide;
     if (input()->type != abi::Type::kFloat32) return Arithmetic::kStatic;
     return dequantized.tensor == nullptr ? Arithmetic::kDynamic : Arithmetic::kWeightOnly;
   }

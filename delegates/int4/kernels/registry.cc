@@ -36,6 +36,23 @@ constexpr const DynamicGemmKernel* kDynamicGemmKernels[] = {
     &gemm_qd8_qs4cw_4x1c1_reference,    &gemm_qd8_qs8cw_4x1c1_reference,    &gemm_qd8_qs4b_4x1c1_reference,
 };
 
+constexpr const WideGemmKernel* kWideGemmKernels[] = {
+#if defined(__x86_64__)
+    &gemm_qs16_qs4cw_8x32c2_avx512_vnni, &gemm_qs16_qs8cw_8x32c2_avx512_vnni,
+    &gemm_qs16_qs4cw_6x16c2_avx2,        &gemm_qs16_qs8cw_6x16c2_avx2,
+#endif
+    &gemm_qs16_qs4cw_4x1c1_reference,    &gemm_qs16_qs8cw_4x1c1_reference,
+};
+
+constexpr const WideDepthwiseKernel* kWideDepthwiseKernels[] = {
+#if defined(__x86_64__)
+    &dwconv_qs16_qs4cw_1c16_avx2,
+    &dwconv_qs16_qs8cw_1c16_avx2,
+#endif
+    &dwconv_qs16_qs4cw_1c1_reference,
+    &dwconv_qs16_qs8cw_1c1_reference,
+};
+
 constexpr const QuantizeKernel* kQuantizeKernels[] = {
 #if defined(__x86_64__)
     &quantize_f32_qd8_avx2,
@@ -148,10 +165,22 @@ const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights)
 
 KernelTable<DynamicGemmKernel> DynamicGemmKernels() { return Table(kDynamicGemmKernels); }
 
+KernelTable<WideGemmKernel> WideGemmKernels() { return Table(kWideGemmKernels); }
+
+KernelTable<WideDepthwiseKernel> WideDepthwiseKernels() { return Table(kWideDepthwiseKernels); }
+
 KernelTable<QuantizeKernel> QuantizeKernels() { return Table(kQuantizeKernels); }
 
 const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights) {
   return Choose(DynamicGemmKernels(), cap, weights);
+}
+
+const WideGemmKernel* ChooseWideGemm(CpuTier cap, const WeightFormat& weights) {
+  return Choose(WideGemmKernels(), cap, weights);
+}
+
+const WideDepthwiseKernel* ChooseWideDepthwise(CpuTier cap, const WeightFormat& weights) {
+  return Choose(WideDepthwiseKernels(), cap, weights);
 }
 
 const QuantizeKernel* ChooseQuantize(CpuTier cap, int32_t digits) {

@@ -63,6 +63,34 @@ struct WeightSource {
   int32_t input_zero_point;
 };
 
+// What brings the sum of one output channel to the size of its 16-bit outputs. A stage reads what its rounding needs.
+struct WideChannel {
+  int64_t bias;
+  double scale;        // the real factor
+  int32_t multiplier;  // the same as TFLite writes it: Q31, never negative
+  int32_t shift;       // positive to the left, -31..7
+};
+
+// Weights of one matrix between 16-bit activations, which have no zero point; row-major [n][taps][channels].
+struct WideWeights {
+  WeightValues values;
+  const WideChannel* channels;  // [n]
+};
+
+// How the runtimes' kernels for 16-bit activations round.
+enum class WideRounding : int32_t {
+  kReduced,       // the multiplier rounded to 16 bits, one 64-bit product, shifted right once, ties upward
+  kReal,          // the product in double, ties away from zero
+  kDoubleUpward,  // Rounding::kDoubleUpward of the sum's lower 32 bits
+};
+
+// What follows the 64-bit sum: the range of the fused activation (within int16), for there is no zero point.
+struct WideStage {
+  int32_t min;
+  int32_t max;
+  WideRounding rounding;
+};
+
 // Weights of one matrix whose scales stay floating point, row-major [n][channels] or [n][taps][channels].
 struct ScaledWeights {
   WeightValues values;
@@ -150,33 +178,48 @@ using GemmTile = GemmKernel::Tile;
 using DynamicGemmKernel = GemmFamily<int8_t, float, DynamicStage, ScaledWeights>;
 using DynamicGemmTile = DynamicGemmKernel::Tile;
 
-// Depthwise convolution with depth multiplier 1: out[p][c] = stage(sum over taps of (in[p][tap][c] - zp) * W[tap][c] +
-// bias[c]). WeightSource::values is [taps][channels] here, the layout of the file.
+// qs16: C[m][n] = stage(sum of A[m][tap][channel] * W[n][tap][channel] + bias[n]), summed up in 64 bits.
+using WideGemmKernel = GemmFamily<int16_t, int16_t, WideStage, WideWeights>;
+using WideGemmTile = WideGemmKernel::Tile;
+
 struct DepthwiseShape {
   int32_t taps;
   int32_t channels;
 };
 
-struct DepthwiseTile {
-  int32_t pixels;             // output pixels in this tile
-  const int8_t* const* rows;  // [pixels][taps]: row of `channels` int8 each
-  const void* packed;
-  int8_t* out;  // pixel p at out + p * out_stride
-  ptrdiff_t out_stride;
-  OutputStage stage;
-};
+// A family of kernels for depthwise convolution with depth multiplier 1. The weights' values are [taps][channels] here,
+// the layout of the file.
+template <typename InType, typename OutType, typename StageType, typename WeightsType>
+struct DepthwiseFamily {
+  using In = InType;
+  using Out = OutType;
+  using Stage = StageType;
+  using Weights = WeightsType;
 
-struct DepthwiseKernel {
-  using Stage = OutputStage;
-  using Weights = WeightSource;
+  struct Tile {
+    int32_t pixels;         // output pixels in this tile
+    const In* const* rows;  // [pixels][taps]: row of `channels` values each
+    const void* packed;
+    Out* out;  // pixel p at out + p * out_stride
+    ptrdiff_t out_stride;
+    Stage stage;
+  };
 
   const char* name;
   CpuTier tier;
   WeightFormat weights;
   size_t (*packed_bytes)(const DepthwiseShape&);
-  void (*pack)(const DepthwiseShape&, const WeightSource&, void* packed);
-  void (*run)(const DepthwiseShape&, const DepthwiseTile&);
+  void (*pack)(const DepthwiseShape&, const Weights&, void* packed);
+  void (*run)(const DepthwiseShape&, const Tile&);
 };
+
+// qs8: out[p][c] = stage(sum over taps of (in[p][tap][c] - input_zero_point) * W[tap][c] + bias[c]).
+using DepthwiseKernel = DepthwiseFamily<int8_t, int8_t, OutputStage, WeightSource>;
+using DepthwiseTile = DepthwiseKernel::Tile;
+
+// qs16: the same without a zero point, summed up in 64 bits.
+using WideDepthwiseKernel = DepthwiseFamily<int16_t, int16_t, WideStage, WideWeights>;
+using WideDepthwiseTile = WideDepthwiseKernel::Tile;
 
 // Makes one row integers, for the products of qd8. `digits` is 1 or 4 (docs/delegate-kernels.md has the arithmetic):
 //   1: int8 over the row's whole range, zero included
@@ -271,6 +314,8 @@ struct KernelTable {
 KernelTable<GemmKernel> GemmKernels();
 KernelTable<DepthwiseKernel> DepthwiseKernels();
 KernelTable<DynamicGemmKernel> DynamicGemmKernels();
+KernelTable<WideGemmKernel> WideGemmKernels();
+KernelTable<WideDepthwiseKernel> WideDepthwiseKernels();
 KernelTable<QuantizeKernel> QuantizeKernels();
 KernelTable<AddKernel> AddKernels();
 KernelTable<MulKernel> MulKernels();
@@ -283,6 +328,8 @@ KernelTable<MaxRowsKernel> MaxRowsKernels();
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent);
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
 const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights);
+const WideGemmKernel* ChooseWideGemm(CpuTier cap, const WeightFormat& weights);
+const WideDepthwiseKernel* ChooseWideDepthwise(CpuTier cap, const WeightFormat& weights);
 const QuantizeKernel* ChooseQuantize(CpuTier cap, int32_t digits);
 const AddKernel* ChooseAdd(CpuTier cap);
 const MulKernel* ChooseMul(CpuTier cap);

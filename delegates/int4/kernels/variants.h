@@ -29,6 +29,18 @@ extern const DynamicGemmKernel gemm_qd8_qs4cw_8x32c4_avx512_vnni;
 extern const DynamicGemmKernel gemm_qd8_qs8cw_8x32c4_avx512_vnni;
 extern const DynamicGemmKernel gemm_qd8_qs4b_6x32c4_avx512_vnni;
 
+extern const WideGemmKernel gemm_qs16_qs4cw_4x1c1_reference;
+extern const WideGemmKernel gemm_qs16_qs8cw_4x1c1_reference;
+extern const WideGemmKernel gemm_qs16_qs4cw_6x16c2_avx2;
+extern const WideGemmKernel gemm_qs16_qs8cw_6x16c2_avx2;
+extern const WideGemmKernel gemm_qs16_qs4cw_8x32c2_avx512_vnni;
+extern const WideGemmKernel gemm_qs16_qs8cw_8x32c2_avx512_vnni;
+
+extern const WideDepthwiseKernel dwconv_qs16_qs4cw_1c1_reference;
+extern const WideDepthwiseKernel dwconv_qs16_qs8cw_1c1_reference;
+extern const WideDepthwiseKernel dwconv_qs16_qs4cw_1c16_avx2;
+extern const WideDepthwiseKernel dwconv_qs16_qs8cw_1c16_avx2;
+
 extern const QuantizeKernel quantize_f32_qd8_reference;
 extern const QuantizeKernel quantize_f32_qd8_neon;
 extern const QuantizeKernel quantize_f32_qd8_avx2;

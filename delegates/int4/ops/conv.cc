@@ -1,7 +1,6 @@
 // Convolutions, without a copy of the input in the form of a matrix: the kernel is given a pointer to the input row of
 // each tap.
 #include <algorithm>
-#include <cstring>
 
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/op.h"
@@ -16,10 +15,12 @@ constexpr int32_t kMinChannelsPerTap = 16;
 
 bool BetterGathered(int32_t taps, int32_t channels) { return taps > 1 && channels < kMinChannelsPerTap; }
 
-// What convolutions of every arithmetic share: int8 rows of a window that slides over an image.
+// What convolutions of every arithmetic share: rows of a window that slides over an image.
 template <typename Kernel>
 class ConvBase : public Op {
  public:
+  using In = typename Kernel::In;
+
   ConvBase(const NodeView& view, std::vector<PackedMatrix<Kernel>> groups, bool gather)
       : groups_(std::move(groups)),
         params_(view.window),
@@ -49,7 +50,7 @@ class ConvBase : public Op {
   size_t scratch_bytes() const override {
     const PackedMatrix<Kernel>& gemm = groups_.front();
     return GemmScratchBytes(gemm) +
-           (gather_ ? static_cast<size_t>(gemm.kernel->mr) * static_cast<size_t>(gemm.shape.channels) : 0);
+           (gather_ ? sizeof(In) * static_cast<size_t>(gemm.kernel->mr) * static_cast<size_t>(gemm.shape.channels) : 0);
   }
 
  protected:
@@ -59,11 +60,11 @@ class ConvBase : public Op {
   std::string PlanWindow(const Dims& input) { return window_.Plan(params_, input, kernel_height_, kernel_width_); }
   ptrdiff_t in_channels() const { return ptrdiff_t{depth_} * static_cast<ptrdiff_t>(groups_.size()); }
   int32_t out_channels() const { return groups_.front().shape.n * static_cast<int32_t>(groups_.size()); }
-  size_t PatchBytes() const { return static_cast<size_t>(kernel_height_) * kernel_width_ * depth_; }
+  size_t PatchValues() const { return static_cast<size_t>(kernel_height_) * kernel_width_ * depth_; }
 
   // Of the whole planned window; `padding` is a row of what lies outside the image.
   template <typename StageAt>
-  void Convolve(const int8_t* input, const int8_t* padding, typename Kernel::Out* output, const Workspace& workspace,
+  void Convolve(const In* input, const In* padding, typename Kernel::Out* output, const Workspace& workspace,
                 const StageAt& stage_at) const {
     for (size_t i = 0; i < groups_.size(); ++i) {
       const PackedMatrix<Kernel>& gemm = groups_[i];
@@ -73,13 +74,13 @@ class ConvBase : public Op {
         RunGemm(gemm, window_.pixels(), out, out_channels(), workspace, fill, stage_at);
       };
       if (window_.is_identity()) {
-        run([&](int64_t first, int32_t count, const int8_t** to, uint8_t*) { rows.Plain(first, count, to); });
+        run([&](int64_t first, int32_t count, const In** to, uint8_t*) { rows.Plain(first, count, to); });
       } else if (gather_) {
-        run([&](int64_t first, int32_t count, const int8_t** to, uint8_t* scratch) {
-          rows.Gathered(first, count, to, reinterpret_cast<int8_t*>(scratch));
+        run([&](int64_t first, int32_t count, const In** to, uint8_t* scratch) {
+          rows.Gathered(first, count, to, reinterpret_cast<In*>(scratch));
         });
       } else {
-        run([&](int64_t first, int32_t count, const int8_t** to, uint8_t*) { rows.Indirect(first, count, to); });
+        run([&](int64_t first, int32_t count, const In** to, uint8_t*) { rows.Indirect(first, count, to); });
       }
     }
   }
@@ -92,16 +93,16 @@ class ConvBase : public Op {
   struct Rows {
     const ConvBase& conv;
     const PackedMatrix<Kernel>& gemm;
-    const int8_t* input;
-    const int8_t* padding;
+    const In* input;
+    const In* padding;
 
-    void Plain(int64_t first, int32_t count, const int8_t** rows) const {
+    void Plain(int64_t first, int32_t count, const In** rows) const {
       for (int32_t i = 0; i < gemm.kernel->mr; ++i) {
         rows[i] = input + (first + std::min(i, count - 1)) * conv.in_channels();
       }
     }
 
-    void Indirect(int64_t first, int32_t count, const int8_t** rows) const {
+    void Indirect(int64_t first, int32_t count, const In** rows) const {
       const int32_t mr = gemm.kernel->mr;
       Window::Pixel pixel = conv.window_.At(first);
       for (int32_t i = 0; i < count; ++i) {
@@ -113,13 +114,13 @@ class ConvBase : public Op {
       }
     }
 
-    void Gathered(int64_t first, int32_t count, const int8_t** rows, int8_t* patch) const {
-      const size_t patch_bytes = conv.PatchBytes();
+    void Gathered(int64_t first, int32_t count, const In** rows, In* patch) const {
+      const size_t patch_values = conv.PatchValues();
       const size_t patch_stride = static_cast<size_t>(gemm.shape.channels);  // zeros behind the patch
       Window::Pixel pixel = conv.window_.At(first);
       for (int32_t i = 0; i < count; ++i, patch += patch_stride) {
         conv.window_.GatherPatch(input, pixel, padding, conv.depth_, patch);
-        std::memset(patch + patch_bytes, 0, patch_stride - patch_bytes);
+        std::fill(patch + patch_values, patch + patch_stride, In{0});
         conv.window_.Advance(&pixel);
         rows[i] = patch;
       }
@@ -152,13 +153,29 @@ class StaticConv : public ConvBase<GemmKernel> {
     if (problem.empty() && groups_.size() == 1) {
       groups_.front().stage.rounding =
           RoundingOfProduct(match_, OpKind::kConv, groups_.front().kernel->weights.bits, window_.pixels(),
-                            out_channels(), static_cast<int64_t>(PatchBytes()));
+                            out_channels(), static_cast<int64_t>(PatchValues()));
     }
     return problem;
   }
 
   Match match_;
   std::vector<int8_t> padding_;  // a row of the input's zero point
+};
+
+class WideConv : public ConvBase<WideGemmKernel> {
+ public:
+  WideConv(const NodeView& view, std::vector<PackedMatrix<WideGemmKernel>> groups, bool gather)
+      : ConvBase(view, std::move(groups), gather), padding_(static_cast<size_t>(in_channels()), 0) {}
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    Convolve(operands.input<int16_t>(), padding_.data(), operands.output<int16_t>(), workspace,
+             [&](int64_t) { return groups_.front().stage; });
+  }
+
+ private:
+  std::string Plan(const Dims& input) override { return PlanWindow(input); }
+
+  std::vector<int16_t> padding_;
 };
 
 // Each image of the batch is made int8 over its own range, with a zero point of its own.
@@ -218,10 +235,13 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const int32_t group_channels = view.out_channels() / group_count;
   const bool gather = BetterGathered(taps, depth);
   const WeightValues values = ValuesOf(view);
-  const bool dynamic = view.arithmetic() == Arithmetic::kDynamic;
   const WeightFormat format = FormatOf(view);
   const GemmKernel* kernel = ChooseGemm(options.cpu, format, ExtentOf(view));
-  const int32_t kr = dynamic ? ChooseDynamicGemm(options.cpu, format)->kr : kernel->kr;
+  const DynamicGemmKernel* dynamic_kernel = ChooseDynamicGemm(options.cpu, format);
+  const WideGemmKernel* wide_kernel = ChooseWideGemm(options.cpu, format);
+  const bool dynamic = view.arithmetic() == Arithmetic::kDynamic;
+  const bool wide = view.arithmetic() == Arithmetic::kWide;
+  const int32_t kr = dynamic ? dynamic_kernel->kr : wide ? wide_kernel->kr : kernel->kr;
   // A patch is padded to whole groups: kernels take their time over the ragged end of a row.
   const int32_t patch = taps * depth;
   const int32_t padded = (patch + kr - 1) / kr * kr;
@@ -242,11 +262,21 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
     ScaledWeights weights = FloatScaledWeights(view, &scales);
     weights.values = values_of(0);
     const FloatStage range = MakeFloatStage(view);
-    if (!gemm.Pack(options, ChooseDynamicGemm(options.cpu, format), shape, {range.min, range.max, nullptr, nullptr},
-                   weights)) {
+    if (!gemm.Pack(options, dynamic_kernel, shape, {range.min, range.max, nullptr, nullptr}, weights)) {
       return nullptr;
     }
     return std::make_unique<DynamicConv>(view, std::move(gemm), gather, ChooseQuantize(options.cpu, 1));
+  }
+  if (wide) {
+    const std::vector<WideChannel> channels = MakeWideChannels(view);
+    std::vector<PackedMatrix<WideGemmKernel>> groups(static_cast<size_t>(group_count));
+    for (int32_t i = 0; i < group_count; ++i) {
+      const WideWeights weights = {values_of(i), channels.data() + i * group_channels};
+      if (!groups[static_cast<size_t>(i)].Pack(options, wide_kernel, shape, MakeWideStage(view), weights)) {
+        return nullptr;
+      }
+    }
+    return std::make_unique<WideConv>(view, std::move(groups), gather);
   }
   const OutputStage stage = MakeOutputStage(view, RoundingOfGroupedConv(options.match, view.weight_bits()));
   const ChannelScales scales = MakeChannelScales(view);

@@ -68,6 +68,18 @@ class StaticDense : public DenseBase<GemmKernel> {
   Match match_;
 };
 
+class WideDense : public DenseBase<WideGemmKernel> {
+ public:
+  using DenseBase::DenseBase;
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    Multiply(operands.input<int16_t>(), operands.output<int16_t>(), workspace);
+  }
+
+ private:
+  std::string PlanRows() override { return ""; }
+};
+
 class DynamicDense : public DenseBase<DynamicGemmKernel> {
  public:
   DynamicDense(PackedMatrix<DynamicGemmKernel> gemm, bool keep_num_dims, const QuantizeKernel* quantize)
@@ -141,6 +153,13 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
           gemm.Pack(options, ChooseGemm(options.cpu, format, ExtentOf(view)), shape,
                     MakeOutputStage(view, Rounding::kDoubleUpward), StaticWeights(view, scales, ValuesOf(view)));
       return packed ? std::make_unique<StaticDense>(std::move(gemm), view.keep_num_dims, options.match) : nullptr;
+    }
+    case Arithmetic::kWide: {
+      PackedMatrix<WideGemmKernel> gemm;
+      const std::vector<WideChannel> channels = MakeWideChannels(view);
+      const bool packed = gemm.Pack(options, ChooseWideGemm(options.cpu, format), shape, MakeWideStage(view),
+                                    {ValuesOf(view), channels.data()});
+      return packed ? std::make_unique<WideDense>(std::move(gemm), view.keep_num_dims) : nullptr;
     }
     case Arithmetic::kDynamic: {
       PackedMatrix<DynamicGemmKernel> gemm;

@@ -1,5 +1,5 @@
 // Depthwise convolutions: every output channel sees one input channel.
-#include <cstring>
+#include <algorithm>
 
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/op.h"
@@ -12,9 +12,13 @@ namespace {
 constexpr int32_t kMaxTilePointers = 512;
 constexpr int32_t kMaxTilePixels = 64;
 
+template <typename Kernel>
 class Depthwise : public Op {
  public:
-  Depthwise(const NodeView& view, PackedDepthwise filter)
+  using In = typename Kernel::In;
+  using Out = typename Kernel::Out;
+
+  Depthwise(const NodeView& view, PackedFilter<Kernel> filter)
       : filter_(std::move(filter)),
         params_(view.window),
         kernel_height_(view.weights()->dims->data[1]),
@@ -22,7 +26,7 @@ class Depthwise : public Op {
         channels_(view.out_channels()),
         multiplier_(channels_ / view.input()->dims->data[3]),
         tile_pixels_(std::clamp(kMaxTilePointers / (kernel_height_ * kernel_width_), 1, kMaxTilePixels)),
-        padding_(static_cast<size_t>(channels_), static_cast<int8_t>(view.input()->params.zero_point)) {}
+        padding_(static_cast<size_t>(channels_), static_cast<In>(view.input()->params.zero_point)) {}
 
   std::string Resize(const Shapes& inputs, Shapes* outputs) override {
     const Dims& input = inputs[0];
@@ -35,8 +39,8 @@ class Depthwise : public Op {
     if (!problem.empty()) return problem;
     input_rows_ = int64_t{input[0]} * input[1];
     row_pixels_ = input[2];
-    if (multiplier_ > 1 &&
-        !expanded_.Allocate(static_cast<size_t>(input_rows_ * row_pixels_) * static_cast<size_t>(channels_))) {
+    if (multiplier_ > 1 && !expanded_.Allocate(sizeof(In) * static_cast<size_t>(input_rows_ * row_pixels_) *
+                                               static_cast<size_t>(channels_))) {
       return "no memory for the input with its channels repeated";
     }
     *outputs = {{input[0], window_.out_height(), window_.out_width(), channels_}};
@@ -45,20 +49,20 @@ class Depthwise : public Op {
 
   size_t packed_bytes() const override { return filter_.memory.size; }
 
-  size_t scratch_bytes() const override { return sizeof(int8_t*) * static_cast<size_t>(tile_pixels_ * taps()); }
+  size_t scratch_bytes() const override { return sizeof(In*) * static_cast<size_t>(tile_pixels_ * taps()); }
 
   void Run(const Operands& operands, const Workspace& workspace) override {
-    const int8_t* input = operands.input<int8_t>();
-    int8_t* output = operands.output<int8_t>();
+    const In* input = operands.input<In>();
+    Out* output = operands.output<Out>();
     if (multiplier_ > 1) {
       Expand(input, workspace);
-      input = reinterpret_cast<const int8_t*>(expanded_.data());
+      input = reinterpret_cast<const In*>(expanded_.data());
     }
     const int64_t pixels = window_.pixels();
     const int64_t tiles = (pixels + tile_pixels_ - 1) / tile_pixels_;
     const int32_t parts = SplitGemm(tiles, 1, pixels * channels_ * taps(), workspace.pool->threads()).row_parts;
     workspace.pool->Run(parts, [&](int32_t part, int32_t thread) {
-      const int8_t** rows = reinterpret_cast<const int8_t**>(workspace.scratch_of(thread));
+      const In** rows = reinterpret_cast<const In**>(workspace.scratch_of(thread));
       const int64_t last = std::min(pixels, PartBegin(tiles, part + 1, parts) * tile_pixels_);
       for (int64_t first = PartBegin(tiles, part, parts) * tile_pixels_; first < last; first += tile_pixels_) {
         RunTile(input, first, static_cast<int32_t>(std::min<int64_t>(tile_pixels_, last - first)), output, rows);
@@ -69,7 +73,7 @@ class Depthwise : public Op {
  private:
   int32_t taps() const { return kernel_height_ * kernel_width_; }
 
-  void RunTile(const int8_t* input, int64_t first, int32_t count, int8_t* output, const int8_t** rows) const {
+  void RunTile(const In* input, int64_t first, int32_t count, Out* output, const In** rows) const {
     Window::Pixel pixel = window_.At(first);
     for (int32_t i = 0; i < count; ++i) {
       window_.TapRows(input, pixel, padding_.data(), 1, rows + i * taps());
@@ -80,30 +84,30 @@ class Depthwise : public Op {
   }
 
   // Repeats each input channel as often as there are output channels that see it.
-  void Expand(const int8_t* input, const Workspace& workspace) const {
+  void Expand(const In* input, const Workspace& workspace) const {
     const int32_t in_channels = channels_ / multiplier_;
     const int64_t row_values = int64_t{row_pixels_} * in_channels;
-    int8_t* expanded = reinterpret_cast<int8_t*>(expanded_.data());
+    In* expanded = reinterpret_cast<In*>(expanded_.data());
     const int32_t parts =
         SplitGemm(input_rows_, 1, input_rows_ * row_values * multiplier_, workspace.pool->threads()).row_parts;
     workspace.pool->Run(parts, [&](int32_t part, int32_t) {
       const int64_t begin = PartBegin(input_rows_, part, parts) * row_values;
       const int64_t end = PartBegin(input_rows_, part + 1, parts) * row_values;
-      int8_t* to = expanded + begin * multiplier_;
+      In* to = expanded + begin * multiplier_;
       for (int64_t i = begin; i < end; ++i, to += multiplier_) {
-        std::memset(to, input[i], static_cast<size_t>(multiplier_));
+        std::fill_n(to, multiplier_, input[i]);
       }
     });
   }
 
-  PackedDepthwise filter_;
+  PackedFilter<Kernel> filter_;
   WindowParams params_;
   int32_t kernel_height_;
   int32_t kernel_width_;
   int32_t channels_;  // of the output
   int32_t multiplier_;
   int32_t tile_pixels_;
-  std::vector<int8_t> padding_;  // a row of the input's zero point
+  std::vector<In> padding_;  // a row of the input's zero point
   int64_t input_rows_ = 0;
   int32_t row_pixels_ = 0;
   AlignedBuffer expanded_;
@@ -113,17 +117,27 @@ class Depthwise : public Op {
 }  // namespace
 
 const char* DepthwiseName(const NodeView& view, const Options& options) {
-  return ChooseDepthwise(options.cpu, FormatOf(view))->name;
+  const WeightFormat format = FormatOf(view);
+  return view.arithmetic() == Arithmetic::kWide ? ChooseWideDepthwise(options.cpu, format)->name
+                                                : ChooseDepthwise(options.cpu, format)->name;
 }
 
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) {
   const int32_t taps = view.weights()->dims->data[1] * view.weights()->dims->data[2];
-  PackedDepthwise filter;
+  const DepthwiseShape shape = {taps, view.out_channels()};
+  if (view.arithmetic() == Arithmetic::kWide) {
+    PackedFilter<WideDepthwiseKernel> filter;
+    const std::vector<WideChannel> channels = MakeWideChannels(view);
+    const bool packed = filter.Pack(options, ChooseWideDepthwise(options.cpu, FormatOf(view)), shape,
+                                    MakeWideStage(view), {ValuesOf(view), channels.data()});
+    return packed ? std::make_unique<Depthwise<WideDepthwiseKernel>>(view, std::move(filter)) : nullptr;
+  }
+  PackedFilter<DepthwiseKernel> filter;
   const ChannelScales scales = MakeChannelScales(view);
-  const bool packed = filter.Pack(options, ChooseDepthwise(options.cpu, FormatOf(view)), {taps, view.out_channels()},
+  const bool packed = filter.Pack(options, ChooseDepthwise(options.cpu, FormatOf(view)), shape,
                                   MakeOutputStage(view, RoundingOfDepthwise(options.match, view.weight_bits())),
                                   StaticWeights(view, scales, ValuesOf(view)));
-  return packed ? std::make_unique<Depthwise>(view, std::move(filter)) : nullptr;
+  return packed ? std::make_unique<Depthwise<DepthwiseKernel>>(view, std::move(filter)) : nullptr;
 }
 
 }  // namespace tfq::int4

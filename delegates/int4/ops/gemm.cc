@@ -12,6 +12,8 @@ const char* GemmName(const NodeView& view, const Options& options) {
   switch (view.arithmetic()) {
     case Arithmetic::kStatic:
       return ChooseGemm(options.cpu, format, ExtentOf(view))->name;
+    case Arithmetic::kWide:
+      return ChooseWideGemm(options.cpu, format)->name;
     case Arithmetic::kDynamic:
     case Arithmetic::kWeightOnly:
       return ChooseDynamicGemm(options.cpu, format)->name;
@@ -23,9 +25,18 @@ namespace {
 
 CpuTier TierOf(const NodeView& view, const Options& options) {
   const WeightFormat format = FormatOf(view);
-  if (view.arithmetic() != Arithmetic::kStatic) return ChooseDynamicGemm(options.cpu, format)->tier;
-  if (view.kind == OpKind::kDepthwise) return ChooseDepthwise(options.cpu, format)->tier;
-  return ChooseGemm(options.cpu, format, ExtentOf(view))->tier;
+  const bool depthwise = view.kind == OpKind::kDepthwise;
+  switch (view.arithmetic()) {
+    case Arithmetic::kStatic:
+      return depthwise ? ChooseDepthwise(options.cpu, format)->tier
+                       : ChooseGemm(options.cpu, format, ExtentOf(view))->tier;
+    case Arithmetic::kWide:
+      return depthwise ? ChooseWideDepthwise(options.cpu, format)->tier : ChooseWideGemm(options.cpu, format)->tier;
+    case Arithmetic::kDynamic:
+    case Arithmetic::kWeightOnly:
+      return ChooseDynamicGemm(options.cpu, format)->tier;
+  }
+  return CpuTier::kReference;
 }
 
 }  // namespace

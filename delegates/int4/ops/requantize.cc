@@ -30,16 +30,35 @@ bool XnnpackBounds(const NodeView& view) {
   return view.match == Match::kXnnpack && (view.kind == OpKind::kAdd || view.kind == OpKind::kMul);
 }
 
-// Zero point plus the bound in output steps, saturated to int8. Built-in kernels round the bound, halves away from
-// zero; XNNPACK the sum, halves to even.
-int32_t QuantizeBound(float bound, const NodeView& view) {
+// The integers that a type has.
+struct IntegerRange {
+  int32_t min;
+  int32_t max;
+};
+constexpr IntegerRange kInt8 = {INT8_MIN, INT8_MAX};
+constexpr IntegerRange kInt16 = {INT16_MIN, INT16_MAX};
+
+// Zero point plus the bound in output steps, saturated. Built-in kernels round the bound, halves away from zero;
+// XNNPACK the sum, halves to even.
+int32_t QuantizeBound(float bound, const NodeView& view, const IntegerRange& range) {
   const abi::QuantizationParams& params = view.output()->params;
   if (XnnpackBounds(view)) {
     const float zero_point = static_cast<float>(params.zero_point);
     return static_cast<int32_t>(std::lrint(std::clamp<float>(bound / params.scale + zero_point, INT8_MIN, INT8_MAX)));
   }
   const double value = params.zero_point + static_cast<double>(std::round(bound / params.scale));
-  return static_cast<int32_t>(std::clamp<double>(value, INT8_MIN, INT8_MAX));
+  return static_cast<int32_t>(std::clamp<double>(value, range.min, range.max));
+}
+
+// The range of the fused activation.
+IntegerRange ActivationRange(const NodeView& view, const IntegerRange& range) {
+  IntegerRange activation = range;
+  for (const ActivationBounds& bounds : kActivationBounds) {
+    if (bounds.activation != view.activation) continue;
+    if (bounds.has_low) activation.min = QuantizeBound(bounds.low, view, range);
+    if (bounds.has_high) activation.max = QuantizeBound(bounds.high, view, range);
+  }
+  return activation;
 }
 
 // Measured, not documented by the runtimes: their kernels round as each architecture's instructions do.
@@ -110,13 +129,41 @@ ChannelScales MakeChannelScales(const NodeView& view) {
 }
 
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
-  OutputStage stage{view.output()->params.zero_point, INT8_MIN, INT8_MAX, rounding};
-  for (const ActivationBounds& bounds : kActivationBounds) {
-    if (bounds.activation != view.activation) continue;
-    if (bounds.has_low) stage.min = QuantizeBound(bounds.low, view);
-    if (bounds.has_high) stage.max = QuantizeBound(bounds.high, view);
+  const IntegerRange range = ActivationRange(view, kInt8);
+  return {view.output()->params.zero_point, range.min, range.max, rounding};
+}
+
+// Dense layers alone have a vector kernel, which takes a 32-bit bias or none; with a 64-bit bias their reference kernel
+// multiplies by the real factor, in 2.14 by the integer that convolutions use.
+WideRounding WideRoundingOf(const NodeView& view) {
+  if (view.kind != OpKind::kDense) return WideRounding::kReduced;
+  if (view.bias() == nullptr || view.bias()->type == abi::Type::kInt32) return WideRounding::kDoubleUpward;
+  return view.match == Match::kTfLite214 ? WideRounding::kReduced : WideRounding::kReal;
+}
+
+std::vector<WideChannel> MakeWideChannels(const NodeView& view) {
+  const abi::FloatArray& scales = *view.weight_quantization().scale;
+  const bool long_bias = view.bias() != nullptr && view.bias()->type == abi::Type::kInt64;
+  std::vector<WideChannel> channels(static_cast<size_t>(view.out_channels()));
+  for (size_t i = 0; i < channels.size(); ++i) {
+    WideChannel& channel = channels[i];
+    const float weight = scales.data[scales.size == 1 ? 0 : i];
+    channel.scale = static_cast<double>(view.input()->params.scale) * static_cast<double>(weight) /
+                    static_cast<double>(view.output()->params.scale);
+    QuantizeMultiplier(EffectiveScale(view, static_cast<int32_t>(i)), &channel.multiplier, &channel.shift);
+    if (view.bias() == nullptr) {
+      channel.bias = 0;
+    } else {
+      channel.bias = long_bias ? static_cast<const int64_t*>(view.bias()->data)[i]
+                               : static_cast<const int32_t*>(view.bias()->data)[i];
+    }
   }
-  return stage;
+  return channels;
+}
+
+WideStage MakeWideStage(const NodeView& view) {
+  const IntegerRange range = ActivationRange(view, kInt16);
+  return {range.min, range.max, WideRoundingOf(view)};
 }
 
 FloatStage MakeFloatStage(const NodeView& view) {

@@ -29,6 +29,12 @@ ChannelScales MakeChannelScales(const NodeView& view);
 // Zero point and clamped range of the output.
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding);
 
+// Of layers between 16-bit activations: how the kernel that `match` names rounds, what it needs of each output channel,
+// and the range of the output.
+WideRounding WideRoundingOf(const NodeView& view);
+std::vector<WideChannel> MakeWideChannels(const NodeView& view);
+WideStage MakeWideStage(const NodeView& view);
+
 // Range of the fused activation.
 FloatStage MakeFloatStage(const NodeView& view);
 

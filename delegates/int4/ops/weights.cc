@@ -54,6 +54,18 @@ CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WeightSour
   return key;
 }
 
+CacheKey KeyOf(const char* kernel, const GemmShape& shape, const WideWeights& weights) {
+  CacheKey key = KeyOfShape(kernel, {shape.n, shape.taps, shape.channels, shape.block}, weights.values);
+  AddValues(weights.channels, static_cast<size_t>(shape.n), &key);
+  return key;
+}
+
+CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WideWeights& weights) {
+  CacheKey key = KeyOfShape(kernel, {1, shape.taps, shape.channels, 0}, weights.values);
+  AddValues(weights.channels, static_cast<size_t>(shape.channels), &key);
+  return key;
+}
+
 namespace {
 
 int64_t ElementsOf(const abi::Tensor& tensor) {

@@ -27,7 +27,9 @@ std::vector<uint8_t> CopyRows(const WeightValues& values, size_t begin, size_t r
 // The hash of everything that packing reads.
 CacheKey KeyOf(const char* kernel, const GemmShape& shape, const WeightSource& weights);
 CacheKey KeyOf(const char* kernel, const GemmShape& shape, const ScaledWeights& weights);
+CacheKey KeyOf(const char* kernel, const GemmShape& shape, const WideWeights& weights);
 CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WeightSource& weights);
+CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WideWeights& weights);
 
 // Reads and writes the cache for a matrix or filter that is packed anew by `pack` where need be. Empty when there is no
 // memory.
@@ -71,7 +73,8 @@ struct PackedWeights {
 template <typename Kernel>
 using PackedMatrix = PackedWeights<Kernel, GemmShape>;
 using PackedGemm = PackedMatrix<GemmKernel>;
-using PackedDepthwise = PackedWeights<DepthwiseKernel, DepthwiseShape>;
+template <typename Kernel>
+using PackedFilter = PackedWeights<Kernel, DepthwiseShape>;
 
 // Output channels first_channel.. of a static node, whose weights are `values`.
 WeightSource StaticWeights(const NodeView& view, const ChannelScales& scales, const WeightValues& values,

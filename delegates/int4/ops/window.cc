@@ -7,7 +7,9 @@ namespace tfq::int4 {
 namespace {
 
 // A patch is made of many short pieces: up to sixteen bytes are two words that may overlap.
-void CopyBytes(const int8_t* from, size_t count, int8_t* to) {
+void CopyBytes(const void* source, size_t count, void* target) {
+  const uint8_t* from = static_cast<const uint8_t*>(source);
+  uint8_t* to = static_cast<uint8_t*>(target);
   if (count >= 8 && count <= 16) {
     uint64_t first, last;
     std::memcpy(&first, from, 8);
@@ -77,11 +79,11 @@ bool Window::is_identity() const {
          horizontal_.in == horizontal_.out;
 }
 
-void Window::TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
-                     const int8_t** rows) const {
+template <typename T>
+void Window::TapRows(const T* input, const Pixel& pixel, const T* padding, ptrdiff_t step, const T** rows) const {
   const ptrdiff_t origin = Origin(pixel);
   if (vertical_.inner(pixel.y) && horizontal_.inner(pixel.x)) {
-    const int8_t* base = input + origin;
+    const T* base = input + origin;
     const ptrdiff_t* offsets = tap_offsets_.data();
     const int32_t count = taps();
     if (step == 1) {  // apart, for compilers make two additions of one instruction here
@@ -105,14 +107,14 @@ void Window::TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padd
 }
 
 int32_t Window::RowsInside(const int8_t* input, const Pixel& pixel, const int8_t** rows) const {
-  TapRows(input, pixel, nullptr, 1, rows);
+  TapRows<int8_t>(input, pixel, nullptr, 1, rows);
   return static_cast<int32_t>(std::remove(rows, rows + taps(), nullptr) - rows);
 }
 
-void Window::GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels,
-                         int8_t* patch) const {
+template <typename T>
+void Window::GatherPatch(const T* input, const Pixel& pixel, const T* padding, int32_t channels, T* patch) const {
   const ptrdiff_t origin = Origin(pixel);
-  const size_t bytes = static_cast<size_t>(channels);
+  const size_t bytes = sizeof(T) * static_cast<size_t>(channels);
   // Where nothing lies between the taps of a row, they are one piece of memory.
   const bool whole_rows = horizontal_.dilation == 1 && channels == channels_ && horizontal_.inner(pixel.x);
   const ptrdiff_t* offset = tap_offsets_.data();
@@ -120,9 +122,9 @@ void Window::GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* 
   for (int32_t i = 0; i < vertical_.kernel; ++i, y += vertical_.dilation) {
     const bool row_inside = y >= 0 && y < vertical_.in;
     if (whole_rows && row_inside) {
-      const size_t row_bytes = bytes * static_cast<size_t>(horizontal_.kernel);
-      CopyBytes(input + (origin + *offset), row_bytes, patch);
-      patch += row_bytes;
+      const ptrdiff_t row_values = ptrdiff_t{channels} * horizontal_.kernel;
+      CopyBytes(input + (origin + *offset), sizeof(T) * static_cast<size_t>(row_values), patch);
+      patch += row_values;
       offset += horizontal_.kernel;
       continue;
     }
@@ -130,10 +132,15 @@ void Window::GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* 
     for (int32_t j = 0; j < horizontal_.kernel; ++j, x += horizontal_.dilation) {
       const bool inside = row_inside && x >= 0 && x < horizontal_.in;
       CopyBytes(inside ? input + (origin + *offset) : padding, bytes, patch);
-      patch += bytes;
+      patch += channels;
       ++offset;
     }
   }
 }
+
+template void Window::TapRows(const int8_t*, const Pixel&, const int8_t*, ptrdiff_t, const int8_t**) const;
+template void Window::TapRows(const int16_t*, const Pixel&, const int16_t*, ptrdiff_t, const int16_t**) const;
+template void Window::GatherPatch(const int8_t*, const Pixel&, const int8_t*, int32_t, int8_t*) const;
+template void Window::GatherPatch(const int16_t*, const Pixel&, const int16_t*, int32_t, int16_t*) const;
 
 }  // namespace tfq::int4

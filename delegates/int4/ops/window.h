@@ -65,15 +65,16 @@ class Window {
   }
 
   // Writes the input row of each tap to rows[0], rows[step], ...: `padding` stands in for taps outside the image.
-  void TapRows(const int8_t* input, const Pixel& pixel, const int8_t* padding, ptrdiff_t step,
-               const int8_t** rows) const;
+  // T is int8_t or int16_t, here and below.
+  template <typename T>
+  void TapRows(const T* input, const Pixel& pixel, const T* padding, ptrdiff_t step, const T** rows) const;
 
   // Writes the input rows of the taps that lie inside the image one after the other, and returns how many there are.
   int32_t RowsInside(const int8_t* input, const Pixel& pixel, const int8_t** rows) const;
 
-  // Copies the taps one after the other to `patch`, `channels` bytes each.
-  void GatherPatch(const int8_t* input, const Pixel& pixel, const int8_t* padding, int32_t channels,
-                   int8_t* patch) const;
+  // Copies the taps one after the other to `patch`, `channels` values each.
+  template <typename T>
+  void GatherPatch(const T* input, const Pixel& pixel, const T* padding, int32_t channels, T* patch) const;
 
  private:
   ptrdiff_t Origin(const Pixel& pixel) const {

@@ -86,6 +86,8 @@ TEST(Registry, ChoosesTheBestTierUnderTheCap) {
   ExpectChoiceKeepsTheCap<GemmKernel>(GemmKernels(), choose_for_much, {kQs4cw, kQs8cw});
   ExpectChoiceKeepsTheCap<DepthwiseKernel>(DepthwiseKernels(), ChooseDepthwise, {kQs4cw, kQs8cw});
   ExpectChoiceKeepsTheCap<DynamicGemmKernel>(DynamicGemmKernels(), ChooseDynamicGemm, {kQs4cw, kQs8cw, kQs4b});
+  ExpectChoiceKeepsTheCap<WideGemmKernel>(WideGemmKernels(), ChooseWideGemm, {kQs4cw, kQs8cw});
+  ExpectChoiceKeepsTheCap<WideDepthwiseKernel>(WideDepthwiseKernels(), ChooseWideDepthwise, {kQs4cw, kQs8cw});
 }
 
 TEST(Registry, LeavesSmallProductsToKernelsForThem) {
@@ -152,6 +154,8 @@ TEST(Registry, NamesFollowTheGrammar) {
   ExpectNamesFollowTheGrammar(GemmKernels(), "gemm_qs8");
   ExpectNamesFollowTheGrammar(DepthwiseKernels(), "dwconv_qs8");
   ExpectNamesFollowTheGrammar(DynamicGemmKernels(), "gemm_qd8");
+  ExpectNamesFollowTheGrammar(WideGemmKernels(), "gemm_qs16");
+  ExpectNamesFollowTheGrammar(WideDepthwiseKernels(), "dwconv_qs16");
   ExpectPrefix(QuantizeKernels(), "quantize_f32_qd8");
   ExpectPrefix(AddKernels(), "vadd_qs8_u");
   ExpectPrefix(MulKernels(), "vmul_qs8_u");
@@ -172,6 +176,7 @@ void ExpectNamesSayTheTile(KernelTable<Kernel> kernels) {
 TEST(Registry, GemmNamesSayTheTile) {
   ExpectNamesSayTheTile(GemmKernels());
   ExpectNamesSayTheTile(DynamicGemmKernels());
+  ExpectNamesSayTheTile(WideGemmKernels());
 }
 
 }  // namespace

@@ -312,16 +312,35 @@ void MakeFloat(FakeGraph* graph) {
   }
 }
 
+// The same graph with 16-bit activations, and biases of 64 bits.
+void MakeWide(FakeGraph* graph) {
+  for (size_t i = 0; i < graph->context()->tensors_size; ++i) {
+    abi::Tensor& tensor = graph->tensor(static_cast<int32_t>(i));
+    if (tensor.allocation_type == abi::AllocationType::kConstant) continue;
+    tensor.type = abi::Type::kInt16;
+    tensor.params.zero_point = 0;
+  }
+  for (size_t i = 0; i < graph->nodes(); ++i) {
+    abi::IntArray* inputs = graph->node(static_cast<int32_t>(i)).inputs;
+    if (inputs->size < 3 || inputs->data[2] < 0 || graph->tensor(inputs->data[2]).type != abi::Type::kInt32) continue;
+    const std::vector<int32_t> dims = graph->Dims(inputs->data[2]);
+    const std::vector<int64_t> bias(static_cast<size_t>(dims[0]), int64_t{1} << (8 + i * 4));
+    inputs->data[2] =
+        graph->AddConstant("bias", abi::Type::kInt64, dims, {1.0f}, 0, bias.data(), sizeof(int64_t) * bias.size());
+  }
+}
+
 // A network of up to four layers of every kind.
 void Build(FakeGraph* graph, Choices* choices) {
   LayerMaker maker(choices->Byte());
   constexpr int32_t kChannels[] = {1, 2, 3, 8, 17, 32, 64};
   Image image = maker.AddInput(
       graph, {1 + choices->Below(2), 1 + choices->Below(6), 1 + choices->Below(6), choices->Of(kChannels)});
-  const bool real = choices->Byte() % 4 == 0;
+  const int32_t activations = choices->Byte() % 4;
+  const bool real = activations == 0, wide = activations == 1;
   const int32_t layers = 1 + choices->Below(4);
   for (int32_t i = 0; i < layers; ++i) {
-    if (!real && choices->Byte() % 2 == 0) {
+    if (!real && !wide && choices->Byte() % 2 == 0) {
       image = AddAround(graph, kAround[choices->Below(std::size(kAround))], image);
       continue;
     }
@@ -339,6 +358,7 @@ void Build(FakeGraph* graph, Choices* choices) {
     image = maker.AddLayer(graph, layer, image);
   }
   if (real) MakeFloat(graph);
+  if (wide) MakeWide(graph);
 }
 
 // Gives every tensor that is not a constant memory of exactly its size, as a runtime does before it runs.

@@ -43,7 +43,7 @@ TEST(Support, DeclinesWithTheReason) {
        [](FakeGraph* g) { g->tensor(0).type = abi::Type::kFloat32; }},
       {"it has FLOAT32 activations, not INT8",
        [](FakeGraph* g) { g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32; }, OpKind::kDepthwise},
-      {"2 groups, taken with INT8 activations alone",
+      {"2 groups, taken with integer activations alone",
        [](FakeGraph* g) {
          g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32;
          g->tensor(0).dims->data[3] = 8;
@@ -56,7 +56,8 @@ TEST(Support, DeclinesWithTheReason) {
        OpKind::kDense},
       {"bias 'bias' is INT32, not FLOAT32",
        [](FakeGraph* g) { g->tensor(0).type = g->tensor(kOutput).type = abi::Type::kFloat32; }, OpKind::kDense},
-      {"input 'input' is INT16, not INT8 or FLOAT32", [](FakeGraph* g) { g->tensor(0).type = abi::Type::kInt16; }},
+      {"input 'input' is UINT8, not INT8, INT16 or FLOAT32",
+       [](FakeGraph* g) { g->tensor(0).type = abi::Type::kUInt8; }},
       {"output 'output' is INT16, not INT8 like the input",
        [](FakeGraph* g) { g->tensor(kOutput).type = abi::Type::kInt16; }},
       {"weights 'weights' are not a constant of the file",

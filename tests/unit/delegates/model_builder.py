@@ -210,10 +210,12 @@ def random_layer(
     per_channel: bool = True,
     zero_point: int = 0,
     weight_dtype: str = "int4",
+    activations: str = "int8",
+    bias_dtype: str = "int32",
     gain: float = 1.0,
     **options: Any,
 ) -> tuple[int, tuple[int, ...], float]:
-    """Appends one random quantized layer; the output scale is such that outputs spread over the int8 range.
+    """Appends one random quantized layer; the output scale is such that outputs spread over the range of `activations`.
 
     Args:
         op: "conv", "depthwise" or "dense".
@@ -238,25 +240,27 @@ def random_layer(
     inputs = [source, weight]
     if bias:
         bias_scale = np.float32(source_scale) * scales
-        values = rng.integers(-2000, 2000, out).astype(np.int32)
-        inputs.append(builder.tensor((out,), "int32", Quantization(bias_scale, 0, 0), values))
+        most = 2000 if activations == "int8" else 500_000
+        values = rng.integers(-most, most, out).astype(bias_dtype)
+        inputs.append(builder.tensor((out,), bias_dtype, Quantization(bias_scale, 0, 0), values))
     elif op == "dense":
         inputs.append(-1)
-    spread = float(np.sqrt(depth) * (high - low) / 3.5 * 74 * source_scale * scales.mean())
-    scale = float(np.float32(spread / 64 / gain))
+    deviation, target = (74, 64) if activations == "int8" else (18_918, 16_384)
+    spread = float(np.sqrt(depth) * (high - low) / 3.5 * deviation * source_scale * scales.mean())
+    scale = float(np.float32(spread / target / gain))
     quantization = Quantization(scale, zero_point)
     if op == "dense":
         keep = options.get("keep_num_dims", False)
         batch = source_shape[:-1] if keep else (int(np.prod(source_shape[:-1])),)
         shape = (*batch, out)
-        output = builder.tensor(shape, "int8", quantization)
+        output = builder.tensor(shape, activations, quantization)
         builder.fully_connected(inputs, output, **options)
         return output, shape, scale
     stride, dilation = options.get("stride", (1, 1)), options.get("dilation", (1, 1))
     padding = options.get("padding", "same")
     extent = [output_size(source_shape[1 + i], kernel[i], stride[i], dilation[i], padding) for i in range(2)]
     shape = (source_shape[0], *extent, out)
-    output = builder.tensor(shape, "int8", quantization)
+    output = builder.tensor(shape, activations, quantization)
     if op == "conv":
         builder.conv2d(inputs, output, **options)
     else:
@@ -265,19 +269,25 @@ def random_layer(
 
 
 def random_network(
-    builder: ModelBuilder, rng: np.random.Generator, depth: int, weights: Sequence[str] = ("int4", "int8")
+    builder: ModelBuilder,
+    rng: np.random.Generator,
+    depth: int,
+    weights: Sequence[str] = ("int4", "int8"),
+    activations: str = "int8",
 ) -> tuple[int, ...]:
     """Appends an input of random shape and, behind it, `depth` random layers whose result is an output.
 
     Shapes, kernels, strides, dilations, paddings, groups, activations, zero points and saturation all vary, and so do
-    the types of the weights among those given.
+    the types of the weights among those given. Beside int16 activations zero points are 0, depthwise weights int8 and
+    biases of 64 bits, as the runtime's kernels want them; its dense layers take 32 bits or none as well.
 
     Returns:
         The input's shape.
     """
     first = tuple(int(rng.integers(1, n)) for n in (3, 14, 14, 40))
-    shape, scale = first, 0.05
-    tensor = builder.tensor(shape, "int8", Quantization(scale, int(rng.integers(-128, 128))))
+    wide = activations == "int16"
+    shape, scale = first, 0.05 / (256 if wide else 1)
+    tensor = builder.tensor(shape, activations, Quantization(scale, 0 if wide else int(rng.integers(-128, 128))))
     builder.inputs.append(tensor)
     for _ in range(depth):
         op = str(rng.choice(["conv", "depthwise", "dense"]))
@@ -299,6 +309,12 @@ def random_network(
             options["out"] = int(rng.integers(1, 40))
         if op == "conv" and shape[3] % 2 == 0 and rng.random() < 0.2:
             options["groups"], options["out"] = 2, 2 * int(rng.integers(1, 20))
+        weight_dtype = str(rng.choice(list(weights)))
+        if wide:
+            biases = [True, True, False] if op == "dense" else [True]
+            options["bias"] = bool(rng.choice(biases))
+            options["bias_dtype"] = str(rng.choice(["int64", "int32"])) if op == "dense" else "int64"
+            weight_dtype = "int8" if op == "depthwise" else weight_dtype
         tensor, shape, scale = random_layer(
             builder,
             rng,
@@ -307,9 +323,10 @@ def random_network(
             shape,
             scale,
             per_channel=bool(rng.random() < 0.7),
-            zero_point=int(rng.integers(-128, 128)),
+            zero_point=0 if wide else int(rng.integers(-128, 128)),
             gain=float(rng.choice([0.1, 1.0, 5.0])),
-            weight_dtype=str(rng.choice(list(weights))),
+            weight_dtype=weight_dtype,
+            activations=activations,
             **options,
         )
     builder.outputs.append(tensor)
