@@ -23,7 +23,7 @@ constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
     &dwconv_qs8_qs4cw_4c64_avx512_vnni, &dwconv_qs8_qs8cw_4c64_avx512_vnni,
     &dwconv_qs8_qs4cw_2c32_avx2,        &dwconv_qs8_qs8cw_2c16_avx2,
 #elif defined(__aarch64__)
-    &dwconv_qs8_qs4cw_4c16_neon,
+    &dwconv_qs8_qs4cw_4c16_neon,        &dwconv_qs8_qs8cw_4c16_neon,
 #endif
     &dwconv_qs8_qs4cw_1c1_reference,    &dwconv_qs8_qs8cw_1c1_reference,
 };

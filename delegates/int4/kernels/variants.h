@@ -51,6 +51,7 @@ extern const QuantizeKernel quantize_f32_qd8x4_avx2;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs8cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_4c16_neon;
+extern const DepthwiseKernel dwconv_qs8_qs8cw_4c16_neon;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_2c32_avx2;
 extern const DepthwiseKernel dwconv_qs8_qs8cw_2c16_avx2;
 extern const DepthwiseKernel dwconv_qs8_qs4cw_4c64_avx512_vnni;
