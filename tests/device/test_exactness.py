@@ -23,7 +23,7 @@ SAMPLES = 2
 def random_networks(path: Path, seed: int, count: int, deepest: int) -> list[np.ndarray]:
     """Writes a model of independent random networks, an input and an output each; returns samples for the inputs.
 
-    INT4 alone: of 8-bit weights only the tier with dot product has a kernel, and none for depthwise convolution.
+    Weights are INT4.
     """
     rng = np.random.default_rng(seed)
     builder = ModelBuilder()

@@ -14,6 +14,7 @@ constexpr const GemmKernel* kGemmKernels[] = {
 #elif defined(__aarch64__)
     &gemm_qs8_qs4cw_16x4c8_neon_i8mm,   &gemm_qs8_qs4cw_8x8c4_neon_dotprod,
     &gemm_qs8_qs8cw_8x8c4_neon_dotprod, &gemm_qs8_qs4cw_6x4c8_neon,
+    &gemm_qs8_qs8cw_4x4c8_neon,
 #endif
     &gemm_qs8_qs4cw_4x1c1_reference,    &gemm_qs8_qs8cw_4x1c1_reference,
 };
@@ -32,6 +33,8 @@ constexpr const DynamicGemmKernel* kDynamicGemmKernels[] = {
 #if defined(__x86_64__)
     &gemm_qd8_qs4cw_8x32c4_avx512_vnni, &gemm_qd8_qs8cw_8x32c4_avx512_vnni, &gemm_qd8_qs4b_6x32c4_avx512_vnni,
     &gemm_qd8_qs4cw_4x16c4_avx2,        &gemm_qd8_qs4b_4x16c4_avx2,
+#elif defined(__aarch64__)
+    &gemm_qd8_qs4cw_6x4c8_neon,      &gemm_qd8_qs8cw_4x4c8_neon,      &gemm_qd8_qs4b_6x4c8_neon,
 #endif
     &gemm_qd8_qs4cw_4x1c1_reference,    &gemm_qd8_qs8cw_4x1c1_reference,    &gemm_qd8_qs4b_4x1c1_reference,
 };

@@ -10,6 +10,7 @@ namespace tfq::int4 {
 extern const GemmKernel gemm_qs8_qs4cw_4x1c1_reference;
 extern const GemmKernel gemm_qs8_qs8cw_4x1c1_reference;
 extern const GemmKernel gemm_qs8_qs4cw_6x4c8_neon;
+extern const GemmKernel gemm_qs8_qs8cw_4x4c8_neon;
 extern const GemmKernel gemm_qs8_qs4cw_8x8c4_neon_dotprod;
 extern const GemmKernel gemm_qs8_qs8cw_8x8c4_neon_dotprod;
 extern const GemmKernel gemm_qs8_qs4cw_16x4c8_neon_i8mm;
@@ -23,6 +24,9 @@ extern const GemmKernel gemm_qs8_qs8cw_8x32c4_avx512_vnni;
 extern const DynamicGemmKernel gemm_qd8_qs4cw_4x1c1_reference;
 extern const DynamicGemmKernel gemm_qd8_qs8cw_4x1c1_reference;
 extern const DynamicGemmKernel gemm_qd8_qs4b_4x1c1_reference;
+extern const DynamicGemmKernel gemm_qd8_qs4cw_6x4c8_neon;
+extern const DynamicGemmKernel gemm_qd8_qs8cw_4x4c8_neon;
+extern const DynamicGemmKernel gemm_qd8_qs4b_6x4c8_neon;
 extern const DynamicGemmKernel gemm_qd8_qs4cw_4x16c4_avx2;
 extern const DynamicGemmKernel gemm_qd8_qs4b_4x16c4_avx2;
 extern const DynamicGemmKernel gemm_qd8_qs4cw_8x32c4_avx512_vnni;

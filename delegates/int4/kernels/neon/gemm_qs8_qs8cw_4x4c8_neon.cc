@@ -1,0 +1,27 @@
+// Static int8 rows and 8-bit weights on NEON without dot product: four rows by four output channels.
+#include "delegates/int4/kernels/neon/gemm_4c8_neon.h"
+#include "delegates/int4/kernels/variants.h"
+
+namespace tfq::int4 {
+namespace {
+
+void Run(const GemmShape& shape, const GemmTile& tile) {
+  HasLowestWeight(tile.packed) ? RunStatic4c8<AnyInt8Weights4c8>(shape, tile)
+                               : RunStatic4c8<Int8Weights4c8>(shape, tile);
+}
+
+}  // namespace
+
+const GemmKernel gemm_qs8_qs8cw_4x4c8_neon = {
+    "gemm_qs8_qs8cw_4x4c8_neon",
+    CpuTier::kNeon,
+    kQs8cw,
+    kInt8Mr,
+    kNr4,
+    kKr8,
+    PackedBytes4c8<Int8Weights4c8>,
+    PackStatic4c8<Int8Weights4c8>,
+    Run,
+};
+
+}  // namespace tfq::int4
