@@ -1,4 +1,4 @@
-"""The delegate against the runtime's own INT4 kernels on arm64, bit for bit, on CPUs of every kernel tier."""
+"""The delegate against the runtime's own kernels on arm64, bit for bit, on CPUs of every kernel tier."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ SAMPLES = 2
 
 
 def random_networks(path: Path, seed: int, count: int, deepest: int) -> list[np.ndarray]:
-    """Writes a model of independent random networks, an input and an output each; returns samples for the inputs.
-
-    Weights are INT4.
+    """Writes a model of independent random networks, an input and an output each, of INT4 and INT8 weights; returns
+    samples for the inputs.
     """
     rng = np.random.default_rng(seed)
     builder = ModelBuilder()
-    shapes = [random_network(builder, rng, int(rng.integers(1, deepest + 1)), ("int4",)) for _ in range(count)]
+    shapes = [random_network(builder, rng, int(rng.integers(1, deepest + 1))) for _ in range(count)]
     path.write_bytes(builder.build())
     return [rng.integers(-128, 128, (SAMPLES, *shape), dtype=np.int8) for shape in shapes]
 

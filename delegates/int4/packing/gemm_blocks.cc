@@ -24,9 +24,10 @@ int32_t PackTap(const BlockLayout& layout, const WeightValues& values, size_t be
   return sum;
 }
 
-}  // namespace
-
-void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const WeightSource& source, void* packed) {
+// Calls write_section(n, sums, block) for the section of each block, with the sums of its channels' weights.
+template <typename WriteSection>
+void PackGroups(const BlockLayout& layout, const GemmShape& shape, const WeightValues& values, void* packed,
+                const WriteSection& write_section) {
   std::memset(packed, 0, PackedBytesOf(layout, shape));
   const size_t tap_bytes = GroupsOfTap(layout, shape) * GroupBytes(layout);
   const size_t depth = static_cast<size_t>(shape.taps) * static_cast<size_t>(shape.channels);
@@ -37,13 +38,27 @@ void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const WeightS
       size_t begin = static_cast<size_t>(n + i) * depth;
       uint8_t* groups = block + GroupsOffset(layout);
       for (int32_t tap = 0; tap < shape.taps; ++tap, groups += tap_bytes) {
-        sums[i] += PackTap(layout, source.values, begin, shape.channels, i, groups);
+        sums[i] += PackTap(layout, values, begin, shape.channels, i, groups);
         begin += static_cast<size_t>(shape.channels);
       }
     }
+    write_section(n, sums, block);
+  }
+}
+
+}  // namespace
+
+void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const WeightSource& source, void* packed) {
+  PackGroups(layout, shape, source.values, packed, [&](int32_t n, const int32_t* sums, uint8_t* block) {
     WriteChannelSection(source, n, shape.n, layout.nr, source.input_zero_point, sums,
                         reinterpret_cast<int32_t*>(block));
-  }
+  });
+}
+
+void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const ScaledWeights& source, void* packed) {
+  PackGroups(layout, shape, source.values, packed, [&](int32_t n, const int32_t*, uint8_t* block) {
+    WriteScaledSection(source, shape, n, layout.nr, block);
+  });
 }
 
 }  // namespace tfq::int4

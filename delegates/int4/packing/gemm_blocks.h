@@ -54,6 +54,9 @@ static constexpr size_t PackedBytesOf(const BlockLayout& layout, const GemmShape
 // the first half of them, which are in the low nibbles; the other half is in the high ones. Padding is 0.
 void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const WeightSource& source, void* packed);
 
+// The same behind the section of weights with floating-point scales.
+void PackBlocks(const BlockLayout& layout, const GemmShape& shape, const ScaledWeights& source, void* packed);
+
 // Goes over the blocks of a tile: `for (auto at = BlocksOf(layout, shape, tile); at.n < tile.n_end; at.Next())`.
 template <typename Out>
 struct BlockCursor {

@@ -15,8 +15,21 @@
 
 namespace tfq::int4 {
 
-// What stands between the section and the groups of a block: 1 where its bytes are joined, 0 where they are not.
+// What stands behind the section of a block: 1 where its bytes are joined, 0 where they are not.
 constexpr size_t kJoinedFlagBytes = sizeof(int32_t);
+
+// 4-bit weights in blocks of inputs have their scales, float32 [blocks of inputs][nr], between the flag and the groups.
+static constexpr BlockLayout ScaledLayout(const BlockLayout& joined, const GemmShape& shape) {
+  BlockLayout layout = joined;
+  if (shape.block != 0) {
+    layout.extra += sizeof(float) * static_cast<size_t>(layout.nr) * static_cast<size_t>(shape.channels / shape.block);
+  }
+  return layout;
+}
+
+static inline const float* ScalesOf(const BlockLayout& layout, const uint8_t* block) {
+  return reinterpret_cast<const float*>(block + ChannelSectionBytes(layout.nr) + kJoinedFlagBytes);
+}
 
 static inline bool IsJoined(const BlockLayout& layout, const uint8_t* block) {
   return block[ChannelSectionBytes(layout.nr)] != 0;
@@ -28,6 +41,9 @@ bool JoinNibbles(uint8_t* bytes, size_t count);
 // Packs as PackBlocks() does, and joins the bytes of each block that allows it. There, the biases of the channels in
 // low nibbles have 16 times those of their partners in high ones added.
 void PackJoinedBlocks(const BlockLayout& layout, const GemmShape& shape, const WeightSource& source, void* packed);
+
+// The same behind the section of weights with floating-point scales, in ScaledLayout(layout, shape). Sums begin with 0.
+void PackJoinedBlocks(const BlockLayout& layout, const GemmShape& shape, const ScaledWeights& source, void* packed);
 
 }  // namespace tfq::int4
 

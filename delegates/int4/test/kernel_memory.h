@@ -127,6 +127,21 @@ class FencedPack {
   uint8_t* data_;
 };
 
+// What a matrix kernel asks for to work in, flush with a fence.
+class FencedScratch {
+ public:
+  template <typename Kernel, typename Shape>
+  FencedScratch(const Kernel& kernel, const Shape& shape)
+      : bytes_(kernel.scratch_bytes == nullptr ? 0 : kernel.scratch_bytes(shape)), memory_(bytes_) {
+    std::memset(data(), 0x5a, bytes_);
+  }
+  void* data() { return memory_.AtEnd(bytes_); }
+
+ private:
+  size_t bytes_;
+  FencedMemory memory_;
+};
+
 // Rows of outputs `stride` apart, the last of which ends at a fence.
 template <typename T>
 class FencedOutput {

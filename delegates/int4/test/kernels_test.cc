@@ -75,11 +75,9 @@ void CheckGemm(const GemmKernel& kernel, const GemmCase& c, Random& random) {
   const int32_t width = c.n_end - c.n_begin;
   const int32_t stride = width + random.Between(0, 5);
   FencedOutput<int8_t> output(c.m, width, stride);
-  const size_t scratch_bytes = kernel.scratch_bytes == nullptr ? 0 : kernel.scratch_bytes(shape);
-  FencedMemory scratch(scratch_bytes);
-  std::memset(scratch.AtEnd(scratch_bytes), 0x5a, scratch_bytes);
-  kernel.run(shape, {c.m, c.n_begin, c.n_end, rows.data(), packed.data(), output.data(), stride, c.stage,
-                     scratch.AtEnd(scratch_bytes)});
+  FencedScratch scratch(kernel, shape);
+  kernel.run(shape,
+             {c.m, c.n_begin, c.n_end, rows.data(), packed.data(), output.data(), stride, c.stage, scratch.data()});
 
   std::vector<int8_t> expected;
   for (int32_t m = 0; m < c.m; ++m) {

@@ -22,8 +22,8 @@ struct Exact {
 struct Weights {
   Weights(const WeightFormat& format, const GemmShape& shape, Random& random)
       : shape(shape),
-        values(random.Integers(size_t(shape.n) * shape.taps * shape.channels, LowestOf(format), HighestOf(format),
-                               Values::kAny)),
+        values(random.Integers(size_t(shape.n) * shape.taps * shape.channels, LowestOf(format) + random.Between(0, 1),
+                               HighestOf(format), Values::kAny)),
         fenced(values, format),
         bias(random.Reals(shape.n, -2, 2)),
         has_bias(random.Between(0, 3) != 0) {
@@ -126,7 +126,9 @@ void CheckDynamic(const DynamicGemmKernel& kernel, const GemmShape& shape, int32
   const Columns columns = RandomColumns(kernel, shape.n, random);
   const int32_t width = columns.end - columns.begin, stride = width + random.Between(0, 5);
   FencedOutput<float> output(m, width, stride);
-  kernel.run(shape, {m, columns.begin, columns.end, tile_rows.data(), packed.data(), output.data(), stride, stage});
+  FencedScratch scratch(kernel, shape);
+  kernel.run(shape, {m, columns.begin, columns.end, tile_rows.data(), packed.data(), output.data(), stride, stage,
+                     scratch.data()});
 
   // Sums of a block are exact integers; one error for each of the few steps after, one more for each block.
   ExpectNear(output, m, columns, stage, 4.0 + static_cast<double>(BlocksOf(shape)), [&](int32_t row, int32_t n) {

@@ -280,14 +280,13 @@ static __attribute__((noinline)) void SumRowsRarely(const GemmShape& shape, cons
   std::memcpy(sums, all, sizeof(all));
 }
 
-// The sums of the first kRows rows over one packed block. They begin with start[8], of joined weights as
-// PackJoinedBlocks() makes biases.
+// The sums of the first kRows rows over the groups that begin at `group`, of weights that are `joined` where they have
+// 4 bits. They begin with start[8], of joined weights as PackJoinedBlocks() makes biases.
 template <int32_t bits, int kRows>
-static inline void SumBlock(const GemmShape& shape, const int8_t* const* rows, const uint8_t* block,
-                            const int32_t* start, int32x4_t (&sums)[kRows][2]) {
+static inline void SumGroups(const GemmShape& shape, const int8_t* const* rows, const uint8_t* group, bool joined,
+                             const int32_t* start, int32x4_t (&sums)[kRows][2]) {
   constexpr WeightForm kForm = bits == 8 ? WeightForm::kBytes : WeightForm::kJoined;
-  const uint8_t* group = block + GroupsOffset(kLayout<bits>);
-  const bool separate = bits == 4 && !IsJoined(kLayout<bits>, block);
+  const bool separate = bits == 4 && !joined;
   if (separate || (kRows == kMr && shape.channels % kKr != 0)) {
     int32x4_t all[kMr][2];
     (separate ? SumRowsRarely<WeightForm::kSeparate> : SumRowsRarely<kForm>)(shape, rows, group, start, all);
@@ -297,6 +296,14 @@ static inline void SumBlock(const GemmShape& shape, const int8_t* const* rows, c
   } else {
     SumRows<kForm>(shape, rows, group, start, sums);
   }
+}
+
+// The same over one packed block.
+template <int32_t bits, int kRows>
+static inline void SumBlock(const GemmShape& shape, const int8_t* const* rows, const uint8_t* block,
+                            const int32_t* start, int32x4_t (&sums)[kRows][2]) {
+  const bool joined = bits == 4 && IsJoined(kLayout<bits>, block);
+  SumGroups<bits>(shape, rows, block + GroupsOffset(kLayout<bits>), joined, start, sums);
 }
 
 }  // namespace tfq::int4
