@@ -54,7 +54,7 @@ from tfq_pipeline.tflite.interpreter import open_model
 Progress = Callable[[str, int, int | None], None]
 DataLike = str | Data | Any
 
-_VERIFIED_SAMPLES = 256
+_VERIFIED_SAMPLES = 128
 _RANKED_SAMPLES = 64
 
 # Bits that layers are given back to.
@@ -356,6 +356,7 @@ def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         config.samples,
         config.options,
         lambda done, of: state.progress("calibrate", done, of),
+        None if state.converted is None else float_graph(state.graph, state.converted),
     )
     return replace(state, calibration=found), {
         "method": config.method,

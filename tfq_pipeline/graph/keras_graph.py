@@ -218,7 +218,8 @@ class KerasGraph:
             values = tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in batch.inputs]))
             found: dict[str, list[np.ndarray]] = {}
             for (name, _), value in zip(parts, values, strict=True):
-                found.setdefault(name, []).append(value.numpy())
+                # Shares the tensor's memory; `numpy()` copies it.
+                found.setdefault(name, []).append(np.asarray(value))
             yield {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in found.items()}
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

@@ -180,12 +180,12 @@ class TfliteGraph:
 
     def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
         """Streams tensors; those wanted become outputs of the model that runs, so that nothing else is kept."""
-        wanted = {name: index for index, name in self.names.items() if name in set(names)}
+        wanted = {index: name for index, name in self.names.items() if name in set(names)}
         model = edit.copied(self.model)
-        edit.set_outputs(model, list(wanted.values()))
-        runner = open_model(fb.pack(model))
+        edit.set_outputs(model, list(wanted))
+        runner = open_model(fb.pack(model), threads=len(os.sched_getaffinity(0)))
         for batch in data:
-            yield dict(zip(wanted, runner.run(batch.inputs), strict=True))
+            yield _by_name(tuple(wanted.values()), runner.run(batch.inputs))
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         return self._runner.run(inputs)
@@ -193,6 +193,16 @@ class TfliteGraph:
     @cached_property
     def _runner(self) -> TfliteModel:
         return open_model(self.data)
+
+
+def _by_name(names: Sequence[str], values: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors by name; those of one name, of a layer that is called several times, one after the other."""
+    if len(set(names)) == len(names):
+        return dict(zip(names, values, strict=True))
+    found: dict[str, list[np.ndarray]] = {}
+    for name, value in zip(names, values, strict=True):
+        found.setdefault(name, []).append(value)
+    return {name: np.concatenate(arrays) for name, arrays in found.items()}
 
 
 def _unique_names(model: Any) -> dict[int, str]:

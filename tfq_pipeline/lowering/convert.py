@@ -87,7 +87,10 @@ def _convert(net: Functional, wanted: Sequence[TensorRef]) -> bytes:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             warnings.simplefilter("ignore")
             function = tf.function(call, autograph=False).get_concrete_function(*specs)
-            return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert())
+            # The model itself would be saved with every layer traced once more, which takes longer than converting it.
+            holder = tf.Module()
+            holder.weights = model.weights
+            return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], holder).convert())
     except Exception as error:  # the converter raises a class of its own for every refusal
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise GateFailed(

@@ -40,6 +40,7 @@ def calibrate(
     samples: int,
     options: Mapping[str, object] | None = None,
     progress: Callable[[int, int | None], None] = lambda done, of: None,
+    runner: Graph | None = None,
 ) -> Calibration:
     """Ranges of all activations with a scale of their own; tensors that must share a scale get the union of their
     ranges.
@@ -51,6 +52,7 @@ def calibrate(
         samples: how many samples to read at most.
         options: keyword arguments of the observer.
         progress: told the samples done and the total after each batch.
+        runner: computes what `graph` does under the same names, faster.
 
     Raises:
         BadInput: for empty data, or NaN or infinity in the data or in a layer's output, naming the layer.
@@ -62,7 +64,7 @@ def calibrate(
     statistics: dict[str, Outliers] = {}
     done = 0
     sizes = iter(len(batch) for batch in head)
-    for values in graph.capture([t.name for t in observed], head):
+    for values in (runner or graph).capture([t.name for t in observed], head):
         for tensor in observed:
             try:
                 states[tensor.name] = states[tensor.name].update(values[tensor.name])
@@ -73,6 +75,8 @@ def calibrate(
                 ) from error
         if not statistics:
             statistics = {name: outliers(x[:_LOOKED_AT]) for name, x in values.items()}
+        # Not to be kept while the next batch is made.
+        del values
         done += next(sizes)
         progress(done, head.samples)
     if not done:

@@ -63,7 +63,7 @@ class Port:
     def to_real(self, q: np.ndarray) -> np.ndarray:
         """What the model writes to float32."""
         if not self.quantized:
-            return q.astype(np.float32)
+            return q.astype(np.float32, copy=False)
         return (q.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
@@ -110,8 +110,16 @@ class TfliteModel:
             DeviceFailed: when the runtime fails, with its message.
         """
         wanted = tuple(tensors) or tuple(p.index for p in self.output_ports)
-        rows = list(self._rows(inputs, wanted))
-        return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+        step, total = self.input_ports[0].shape[0], len(inputs[0])
+        made: list[np.ndarray] = []
+        filled = 0
+        for rows in self._rows(inputs, wanted):
+            if not made:
+                made = [np.empty((-(-total // step) * len(r), *r.shape[1:]), r.dtype) for r in rows]
+            for whole, part in zip(made, rows, strict=True):
+                whole[filled * len(part) : (filled + 1) * len(part)] = part
+            filled += 1
+        return tuple(whole[: total * len(whole) // (filled * step)] for whole in made)
 
     def _fit(self, inputs: Sequence[np.ndarray]) -> None:
         """Gives free dimensions the size that the inputs have."""
@@ -150,7 +158,7 @@ class TfliteModel:
                 raise DeviceFailed(
                     f"the runtime failed while running the model: {first_line(error)}; try another runtime"
                 ) from error
-            yield tuple(self._interpreter.get_tensor(index)[:used].copy() for index in wanted)
+            yield tuple(self._interpreter.get_tensor(index) for index in wanted)
 
 
 def open_model(

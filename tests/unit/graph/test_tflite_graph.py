@@ -152,3 +152,34 @@ def test_a_quantized_file_is_refused(keras):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     with pytest.raises(BadInput, match=r"the model: quantized already \(operator .* give the float model"):
         TfliteGraph.read(converter.convert())
+
+
+def test_a_file_of_batches_takes_any_number_of_samples(keras):
+    import tensorflow as tf
+
+    files = [tf.lite.TFLiteConverter.from_keras_model(keras.net.build(batch_size=n)).convert() for n in (1, 4)]
+    one, four = map(TfliteGraph.read, files)
+    for count in (10, 4, 3):
+        x = [next(iter(images(count))).inputs[0]]
+        np.testing.assert_allclose(four.run(x)[0], one.run(x)[0], atol=1e-6)
+        assert len(four.run(x)[0]) == count
+
+
+def test_a_converted_model_gives_the_ranges_that_keras_gives():
+    """A layer that is called twice has one range over both calls."""
+    import tf_keras
+
+    from tfq_pipeline.lowering.convert import float_graph
+    from tfq_pipeline.passes.calibrate import calibrate
+
+    layers = tf_keras.layers
+    image = tf_keras.Input((12, 12, 3), name="image")
+    shared = layers.Conv2D(3, 3, padding="same", name="shared")
+    x = layers.Add(name="sum")([shared(image), shared(shared(image))])
+    graph = KerasGraph.from_model(tf_keras.Model(image, layers.ReLU(name="last")(x)))
+    by_keras = calibrate(graph, images(), "minmax", 96)
+    by_file = calibrate(graph, images(), "minmax", 96, runner=float_graph(graph))
+    assert by_file.samples == by_keras.samples == 96
+    assert set(by_file.ranges) == set(by_keras.ranges) >= {"image", "shared", "last"}
+    for name, limits in by_keras.ranges.items():
+        np.testing.assert_allclose(by_file.ranges[name], limits, rtol=1e-4, atol=1e-5)
