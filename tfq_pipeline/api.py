@@ -27,7 +27,8 @@ def quantize(
     seed: int = 0,
     progress: pipeline.Progress = pipeline.silent,
     target_drop: float | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Runs a recipe on a model: see `pipeline.quantize`, whose arguments these are."""
-    done = pipeline.quantize(model, recipe, calibration, data, train, seed, progress, target_drop)
+    done = pipeline.quantize(model, recipe, calibration, data, train, seed, progress, target_drop, checkpoints)
     return Result(**vars(done))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ class State:
         reference: the graph whose outputs are wanted, where a pass corrected the biases of `graph`.
         data: the .tflite, once lowered.
         report: one entry a pass, for the document.
+        checkpoints: folder for the state of training, None to keep none.
     """
 
     graph: Graph
@@ -129,6 +131,7 @@ class State:
     data: bytes | None = None
     verification: Mapping[str, Any] = field(default_factory=dict)
     report: tuple[Mapping[str, Any], ...] = ()
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +174,7 @@ def quantize(
     seed: int = 0,
     progress: Progress = silent,
     target_drop: float | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Runs a recipe on a model.
 
@@ -183,6 +187,8 @@ def quantize(
         seed: of shuffling and initial values.
         progress: told pass name, done and total.
         target_drop: points that the recipe's accuracy_aware pass may lose, instead of its own.
+        checkpoints: folder where training keeps its state after each epoch; the same run, started again, goes on from
+            there.
 
     Raises:
         BadInput: for a model, recipe or data that cannot be used, or data that the recipe needs and was not given.
@@ -204,7 +210,8 @@ def quantize(
         "float_size_bytes": len(float_data),
         "seed": seed,
     }
-    state = State(graph, sources, seed, about, prepared, progress)
+    kept = None if checkpoints is None else Path(checkpoints)
+    state = State(graph, sources, seed, about, prepared, progress, checkpoints=kept)
     for config in chosen.passes:
         started = time.perf_counter()
         state, entry = PASSES[config.kind](state, config)
@@ -551,6 +558,7 @@ def _scorer(state: State, held_out: Data) -> Callable[[Graph, Plan], Score]:
 
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    from tfq_pipeline.train.distillation import Distillation
     from tfq_pipeline.train.qat import Training, qat
 
     if state.plan is None:
@@ -558,9 +566,18 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     assert state.sources.train is not None
     if not isinstance(state.graph, KerasGraph):
         raise BadInput("recipe: 'qat' trains a Keras model; pass the model that the .tflite came from")
-    options = Training(seed=state.seed, **config.model_dump())
+    asked = config.model_dump(exclude={"distil"})
+    taught = None if config.distil is None else Distillation(**config.distil.model_dump())
+    options = Training(seed=state.seed, distillation=taught, **asked)
+    teacher = state.reference if isinstance(state.reference, KerasGraph) else None
     trained = qat(
-        state.graph, state.plan, state.sources.train, options, lambda done, of: state.progress("qat", done, of)
+        state.graph,
+        state.plan,
+        state.sources.train,
+        options,
+        lambda done, of: state.progress("qat", done, of),
+        teacher,
+        state.checkpoints,
     )
     return replace(state, graph=trained.graph, plan=trained.plan), {"history": trained.history}
 

@@ -367,6 +367,15 @@ class AccuracyAware(_Pass):
     seconds: Annotated[float, Field(gt=0, description="for the tries; the first one is always finished")] = 120.0
 
 
+class Distil(_Options):
+    """What the float model teaches its quantized self (Hinton 2015, Romero 2015)."""
+
+    weight: Annotated[float, Field(ge=0, le=1, description="share of the teacher's logits; labels have the rest")] = 0.5
+    temperature: Annotated[float, Field(gt=0, description="that logits are divided by")] = 4.0
+    features: Annotated[tuple[str, ...], Field(strict=False, description="layers to be like the teacher's")] = ()
+    feature_weight: Annotated[float, Field(ge=0, description="of each, relative to the teacher's variance")] = 1.0
+
+
 class Qat(_Pass):
     """Quantization-aware training of what `quantize` decided, on labelled data."""
 
@@ -385,6 +394,8 @@ class Qat(_Pass):
     ] = "min_max"
     activations: Literal["moving_average", "lsq", "lsq_plus", "pact"] = "moving_average"
     decay: Annotated[float, Field(ge=0, description="of the squares of pact's clipping levels")] = 0.0
+
+    distil: Distil | None = None
 
     @model_validator(mode="after")
     def _decay_is_used(self) -> Qat:

@@ -26,6 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from examples.fashion_mnist.nets import NETS
+from examples.fashion_mnist.tables import ENDS, drop_cell, write_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("nets", list(NETS), "Nets to measure.")
@@ -38,8 +39,6 @@ flags.DEFINE_bool("fresh", False, "Measure again what is there.")
 
 CALIBRATION = 512
 
-_ENDS = "rules: [{match: {position: first}, weights: {bits: 8}}, {match: {position: last}, weights: {bits: 8}}]"
-
 
 def _recipe(*passes: str, calibrate: str = "{}", weights: str = "{bits: 4}", before: str = "", first: str = "") -> str:
     lines = [
@@ -47,7 +46,7 @@ def _recipe(*passes: str, calibrate: str = "{}", weights: str = "{bits: 4}", bef
         "fold_batch_norm",
         *([before] if before else []),
         f"calibrate: {calibrate}",
-        f"quantize: {{weights: {weights}, {_ENDS}}}",
+        f"quantize: {{weights: {weights}, {ENDS}}}",
         *passes,
         "convert",
     ]
@@ -251,18 +250,10 @@ def table(entries: list[dict[str, Any]]) -> str:
         "| float accuracy | " + " | ".join(f"{floats[net]:.4f}" for net in nets) + " |",
     ]
     for name in (*OPPONENTS, *TECHNIQUES):
-        cells = [_cell([e for e in entries if e["technique"] == name and e["net"] == net]) for net in nets]
+        cells = [drop_cell([e for e in entries if e["technique"] == name and e["net"] == net]) for net in nets]
         if any(cells):
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cell(entries: list[dict[str, Any]]) -> str:
-    drops = [entry["drop"] for entry in entries if "drop" in entry]
-    if not drops:
-        return "refused" if entries else ""
-    mean = float(np.mean(drops))
-    return f"{mean:.2f}" if len(drops) == 1 else f"{mean:.2f} ± {max(abs(drop - mean) for drop in drops):.2f}"
 
 
 def main(argv: list[str]) -> None:
@@ -290,9 +281,7 @@ def main(argv: list[str]) -> None:
     )
     print(shown)
     if FLAGS.document:
-        document = Path(FLAGS.document)
-        marked = re.compile(r"(<!-- techniques -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        document.write_text(marked.sub(lambda match: match[1] + shown + match[2], document.read_text()))
+        write_table(FLAGS.document, "techniques", shown)
 
 
 if __name__ == "__main__":

@@ -242,3 +242,26 @@ def test_an_interrupt_leaves_nothing(run: Run, tmp_path: Path, name: str, recipe
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.splitlines()[-1] == "tfq: interrupted; nothing was left half-written"
     assert {file.name for file in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
+
+
+def test_training_with_a_teacher_and_checkpoints_from_the_command_line(run: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "taught.yaml"
+    recipe.write_text(
+        "version: 1\npasses: [fold_batch_norm, calibrate, quantize: {weights: {bits: 4}}, gptq, "
+        "qat: {epochs: 2, batch_size: 16, weights: lsq, activations: lsq, distil: {weight: 0.5, features: [pool]}}, "
+        "convert]\n"
+    )
+    sources = [f"--{name}={run.data}" for name in ("train", "data")]
+    histories = []
+    for output in ("first.tflite", "again.tflite"):
+        done = program(
+            "quantize", run.model, f"--recipe={recipe}", *sources, f"--output={tmp_path / output}",
+            f"--checkpoints={tmp_path / 'kept'}", "--json", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        histories.append(next(e["history"] for e in json.loads(done.stdout)["passes"] if e["name"] == "qat"))
+    assert {"loss", "accuracy", "teacher_loss", "feature_pool_loss"} <= set(histories[0])
+    assert len(histories[0]["loss"]) == 2
+    assert histories[0] == histories[1]
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    assert (tmp_path / "first.tflite").read_bytes() == (tmp_path / "again.tflite").read_bytes()

@@ -34,6 +34,7 @@ def define(values: flags.FlagValues) -> None:
         ("calibration", "Samples to calibrate with; the training data without labels by default."),
         ("data", "Labelled data to measure on."),
         ("output", "The .tflite to write."),
+        ("checkpoints", "Folder where training keeps its state after each epoch; the same command goes on from there."),
         ("report", "Folder for run.json, plan.npz and report.html."),
     ):
         flags.DEFINE_string(name, None, text, flag_values=values)
@@ -59,6 +60,7 @@ def run(args: Sequence[str], values: flags.FlagValues, terminal: Terminal) -> An
             seed=values.seed,
             progress=progress,
             target_drop=values.target_drop,
+            checkpoints=values.checkpoints,
         )
         result.save(output)
         if values.report:

@@ -7,8 +7,9 @@ will see.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from tfq_pipeline.annotate.layout import layout
 from tfq_pipeline.annotate.quantizers import Techniques
 from tfq_pipeline.annotate.scheme import PREFIX, annotate
-from tfq_pipeline.data import Data, check_classes
+from tfq_pipeline.data import Batch, Data, check_classes
 from tfq_pipeline.errors import BadInput, TfqError
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
@@ -25,6 +26,16 @@ from tfq_pipeline.numerics.affine import Affine, float_range, from_range
 from tfq_pipeline.passes.calibrate import scale_source, shared_scales
 from tfq_pipeline.passes.quantize import with_legal_scales
 from tfq_pipeline.plan import Plan, TensorPlan
+from tfq_pipeline.train.checkpoint import Checkpoint, assign, fingerprint
+from tfq_pipeline.train.distillation import (
+    TASK,
+    TEACHER,
+    Distillation,
+    feature,
+    feature_loss,
+    lesson,
+    logits_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class Training:
         seed: of shuffling and initial values.
         weights, activations: how their scales are found, names in `annotate.quantizers`.
         decay: of PACT's clipping levels.
+        distillation: what a teacher has a say in, None for labels alone.
     """
 
     epochs: int
@@ -53,6 +65,7 @@ class Training:
     weights: str = "min_max"
     activations: str = "moving_average"
     decay: float = 0.0
+    distillation: Distillation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +83,8 @@ def qat(
     data: Data,
     options: Training,
     progress: Callable[[int, int | None], None] = lambda done, of: None,
+    teacher: KerasGraph | None = None,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Trains weights and activation ranges of a folded graph under its plan.
 
@@ -82,6 +97,9 @@ def qat(
         data: labelled; each epoch has an order of its own where the data can be read in any.
         options: see `Training`.
         progress: told the steps done and the total after each step.
+        teacher: float graph with the layers of `graph`, for distillation; `graph` itself by default.
+        checkpoints: folder where the state is kept after each epoch. A run with the same weights, plan, options and
+            data goes on from what it finds there and ends as if it had never stopped.
 
     Raises:
         BadInput: for data without labels or samples, labels that do not fit the output, a model with several outputs,
@@ -127,22 +145,38 @@ def qat(
         "adam": lambda: tf_keras.optimizers.Adam(rate),
         "sgd": lambda: tf_keras.optimizers.SGD(rate, momentum=0.9),
     }
-    model.compile(
-        optimizer=optimizers[options.optimizer](),
-        loss=_loss(classes, binary),
-        metrics=_metrics(classes, binary),
-    )
-    refused: list[TfqError] = []
+    distilled = options.distillation
+    said = None if distilled is None else lesson(teacher or graph, distilled.features)
+    losses, weights = {TASK: _loss(classes, binary)}, {TASK: 1.0}
+    if distilled is not None:
+        losses[TEACHER] = logits_loss(classes, binary, distilled.temperature)
+        weights = {TASK: 1.0 - distilled.weight, TEACHER: distilled.weight}
+        losses.update({feature(name): feature_loss for name in distilled.features})
+        weights.update({feature(name): distilled.feature_weight for name in distilled.features})
+    student = _with_outputs(model, {name: name.removeprefix(feature("")) for name in losses if name != TASK})
+    optimizer = optimizers[options.optimizer]()
+    student.compile(optimizer=optimizer, loss=losses, loss_weights=weights, metrics={TASK: _metrics(classes, binary)})
+    optimizer.build(student.trainable_variables)
 
-    epochs = itertools.count()
+    def targets(batch: Batch) -> dict[str, np.ndarray]:
+        assert batch.labels is not None
+        if classes:
+            check_classes(batch.labels, outputs, data.name, None)
+        return {TASK: batch.labels, **({} if said is None else said(batch.inputs))}
+
+    refused: list[TfqError] = []
+    state = [*student.variables, *optimizer.variables]
+    file = None if checkpoints is None else checkpoints / f"{fingerprint(graph, plan, options, data.name)}.npz"
+    kept = None if file is None else Checkpoint.load(file)
+    if kept is not None:
+        assign(state, kept.variables)
+    history: dict[str, list[float]] = {} if kept is None else kept.history
+    epochs = itertools.count(begin := 0 if kept is None else kept.epochs)
 
     def batches() -> Any:
         try:
             for batch in epoch(next(epochs)):
-                assert batch.labels is not None
-                if classes:
-                    check_classes(batch.labels, outputs, data.name, None)
-                yield (batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]), batch.labels
+                yield (batch.inputs if len(batch.inputs) > 1 else batch.inputs[0]), targets(batch)
         except TfqError as error:
             refused.append(error)
             raise
@@ -151,19 +185,30 @@ def qat(
         return tf.TensorSpec((None, *x.shape[1:]), x.dtype)
 
     inputs = tuple(spec(x) for x in first.inputs)
-    stream = tf.data.Dataset.from_generator(
-        batches, output_signature=(inputs if len(inputs) > 1 else inputs[0], spec(first.labels))
-    ).prefetch(2)
-    done = 0
+    signature = (inputs if len(inputs) > 1 else inputs[0], {name: spec(x) for name, x in targets(first).items()})
+    stream = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+    done = int(optimizer.iterations)
 
     def count(batch: int, logs: Any) -> None:
         nonlocal done
         done += 1
         progress(done, steps)
 
-    callbacks = [tf_keras.callbacks.LambdaCallback(on_train_batch_end=count), tf_keras.callbacks.TerminateOnNaN()]
+    def keep(number: int, logs: Any) -> None:
+        # Of data whose length Keras does not know, it counts the attempt at a step behind the last as one.
+        optimizer.iterations.assign(done)
+        for name, value in logs.items():
+            known = "accuracy" if name == f"{TASK}_accuracy" else name
+            history.setdefault(known, []).append(float(value))
+        if file is not None and np.isfinite(logs["loss"]):
+            Checkpoint(tuple(v.numpy() for v in state), number + 1, history).save(file)
+
+    callbacks = [
+        tf_keras.callbacks.LambdaCallback(on_train_batch_end=count, on_epoch_end=keep),
+        tf_keras.callbacks.TerminateOnNaN(),
+    ]
     try:
-        history = model.fit(stream, epochs=options.epochs, verbose=0, callbacks=callbacks).history
+        student.fit(stream, epochs=options.epochs, initial_epoch=begin, verbose=0, callbacks=callbacks)
     except tf.errors.OpError:
         # TensorFlow passes on what its generator raised as text alone.
         if refused:
@@ -174,9 +219,21 @@ def qat(
             f"training on {data.name}: the loss became NaN; "
             f"lower learning_rate (now {options.learning_rate:g}) in the recipe"
         )
-    return Trained(
-        *_extract(model, graph, plan), {name: [float(v) for v in values] for name, values in history.items()}
-    )
+    return Trained(*_extract(model, graph, plan), history)
+
+
+def _with_outputs(model: Any, layers: Mapping[str, str]) -> Any:
+    """The model with its output named `TASK`, and more outputs by name: what a layer writes, or the output again."""
+    import tf_keras
+
+    def named(tensor: Any, name: str) -> Any:
+        return tf_keras.layers.Activation("linear", name=name)(tensor)
+
+    tensors = {
+        name: model.output if name == TEACHER else model.get_layer(PREFIX + of).output for name, of in layers.items()
+    }
+    outputs = {name: named(tensor, name) for name, tensor in {TASK: model.output, **tensors}.items()}
+    return tf_keras.Model(model.inputs, outputs, name=model.name)
 
 
 def _loss(classes: bool, binary: bool) -> Any:

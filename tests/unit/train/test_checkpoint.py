@@ -1,0 +1,77 @@
+"""A run that was killed goes on, and ends where one that was not ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.nets import images, mixed_net
+from tfq_pipeline.data import Data, random_order
+from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.passes.calibrate import calibrate
+from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
+from tfq_pipeline.plan import compare
+from tfq_pipeline.train.distillation import Distillation
+from tfq_pipeline.train.qat import Training, qat
+
+ROOT = Path(__file__).parents[3]
+EPOCHS, STEPS = 4, 3
+
+
+def run(checkpoints, kill_at=None, learning_rate=1e-2):
+    """Trains; the process kills itself after a step, as the kernel would."""
+    graph = KerasGraph.from_model(mixed_net()).fold_batch_norm()
+    fixed = images(96, batch=32)
+    whole = list(fixed)
+
+    def batches(number):
+        return iter([whole[i] for i in random_order(0)(len(whole), number)])
+
+    data = Data("mixed", fixed.open, 96, reopen=batches)
+    asked = LayerRequest(Request(4, True, "channel"), Request(8, False))
+    plan = quantize(graph, calibrate(graph, fixed, "minmax", 96), lambda *_: asked)
+    options = Training(EPOCHS, 32, learning_rate, weights="lsq", activations="lsq_plus", distillation=Distillation(0.5))
+    seen = []
+
+    def progress(done, of):
+        seen.append(done)
+        if done == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return qat(graph, plan, data, options, progress, checkpoints=checkpoints), seen
+
+
+@pytest.mark.parametrize("kill_at", [2 * STEPS + 2])
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, kill_at):
+    module = "tests.unit.train.test_checkpoint"
+    code = f"from pathlib import Path; from {module} import run; run(Path({str(tmp_path)!r}), {kill_at})"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=300, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [file.suffix for file in tmp_path.iterdir()] == [".npz"]
+    resumed, seen = run(tmp_path)
+    assert seen == list(range(2 * STEPS + 1, EPOCHS * STEPS + 1))
+    straight, _ = run(None)
+    assert resumed.history == straight.history
+    assert compare(resumed.plan, straight.plan) == ()
+    for a, b in zip(resumed.graph.linear_ops(), straight.graph.linear_ops(), strict=True):
+        np.testing.assert_array_equal(a.kernel, b.kernel)
+        np.testing.assert_array_equal(a.bias, b.bias)
+
+
+def test_another_run_does_not_go_on_from_it(tmp_path):
+    run(tmp_path)
+    _, seen = run(tmp_path, learning_rate=2e-2)
+    assert len(seen) == EPOCHS * STEPS
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_finished_run_is_there_at_once(tmp_path):
+    first, _ = run(tmp_path)
+    again, seen = run(tmp_path)
+    assert seen == []
+    assert compare(first.plan, again.plan) == ()
+    assert first.history == again.history
