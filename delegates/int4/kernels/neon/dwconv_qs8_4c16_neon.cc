@@ -177,11 +177,14 @@ struct PixelSums {
     for (int v = 0; v < kWidth / 4; ++v) wide[v] = vld1q_s32(block.bias + 4 * v);
   }
 
-  // Tap number `t` of those that are added up, the last of them or not.
-  void Add(int32_t t, bool last, int8x16_t weights, int8x16_t a) {
+  // Tap number `t` of those that are added up, the last of them or not. With `start`, sums begin with its biases where
+  // the first of them are widened, which leaves registers to the taps before.
+  void Add(int32_t t, bool last, int8x16_t weights, int8x16_t a, const Block<kWidth>* start = nullptr) {
     const int32_t place = t % W::kTapsIn16Bits;
     place == 0 ? StartSums<kWidth>(weights, a, narrow) : AddProducts<kWidth>(weights, a, narrow);
-    if (last || place + 1 == W::kTapsIn16Bits) Widen<kWidth>(narrow, wide);
+    if (!last && place + 1 != W::kTapsIn16Bits) return;
+    if (start != nullptr && t < W::kTapsIn16Bits) Start(*start);
+    Widen<kWidth>(narrow, wide);
   }
 };
 
@@ -225,16 +228,15 @@ inline void RunHeldPixels(HeldWeights<W, kTaps, kWidth>& held, const Block<kWidt
   held.KeepInRegisters();
   PixelSums<W, kWidth> sums[kPixels];
   TFQ_UNROLL
-  for (int p = 0; p < kPixels; ++p) sums[p].Start(block);
-  TFQ_UNROLL
   for (int t = 0; t < kTaps; t += 2) {
     TFQ_UNROLL
     for (int p = 0; p < kPixels; ++p) {
       const int8_t* first = rows[p * kTaps + t];
       const int8_t* second = t + 1 < kTaps ? rows[p * kTaps + t + 1] : nullptr;  // together: one LDP
-      sums[p].Add(t, t + 1 == kTaps, held.taps[t], LoadChannels<kWidth>(first + block.begin, block.valid));
+      sums[p].Add(t, t + 1 == kTaps, held.taps[t], LoadChannels<kWidth>(first + block.begin, block.valid), &block);
       if (t + 1 < kTaps) {
-        sums[p].Add(t + 1, t + 2 == kTaps, held.taps[t + 1], LoadChannels<kWidth>(second + block.begin, block.valid));
+        const int8x16_t a = LoadChannels<kWidth>(second + block.begin, block.valid);
+        sums[p].Add(t + 1, t + 2 == kTaps, held.taps[t + 1], a, &block);
       }
     }
   }

@@ -118,13 +118,9 @@ static inline Tile BehindHeader(Tile tile, size_t bytes) {
   return tile;
 }
 
-// A function for each number of rows that a tile may have.
-template <typename W, int kRows = W::kMr>
-static void RunStatic4c8(const GemmShape& shape_in, const GemmTile& tile_in) {
-  if constexpr (kRows > 1) {
-    if (tile_in.m < kRows) return RunStatic4c8<W, kRows - 1>(shape_in, tile_in);
-  }
-  const GemmShape shape = shape_in;  // in registers
+// A function for each number of rows that a tile may have: in one for all GCC 12 runs out of registers.
+template <typename W, int kRows>
+static __attribute__((noinline)) void RunStaticRows4c8(const GemmShape shape, const GemmTile tile_in) {
   const GemmTile tile = BehindHeader(tile_in, W::kHeaderBytes);
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   const RoundingForm form = FormOf(tile.stage.rounding, shape.n, tile.n_end);
@@ -142,11 +138,15 @@ static void RunStatic4c8(const GemmShape& shape_in, const GemmTile& tile_in) {
 }
 
 template <typename W, int kRows = W::kMr>
-static void RunDynamic4c8(const GemmShape& shape_in, const DynamicGemmTile& tile_in) {
+static void RunStatic4c8(const GemmShape& shape, const GemmTile& tile) {
   if constexpr (kRows > 1) {
-    if (tile_in.m < kRows) return RunDynamic4c8<W, kRows - 1>(shape_in, tile_in);
+    if (tile.m < kRows) return RunStatic4c8<W, kRows - 1>(shape, tile);
   }
-  const GemmShape shape = shape_in;
+  RunStaticRows4c8<W, kRows>(shape, tile);
+}
+
+template <typename W, int kRows>
+static __attribute__((noinline)) void RunDynamicRows4c8(const GemmShape shape, const DynamicGemmTile tile_in) {
   const DynamicGemmTile tile = BehindHeader(tile_in, W::kHeaderBytes);
   for (auto at = BlocksOf(W::kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
     int32x4_t sums[kRows][1];
@@ -155,6 +155,14 @@ static void RunDynamic4c8(const GemmShape& shape_in, const DynamicGemmTile& tile
     W::AddTaps(shape, tile.rows, at.packed + ScaledSectionBytes(kNr4), sums);
     StoreChannelsNeon(sums, tile, ReadScaledSection(at.packed, kNr4), tile.n_end - at.n, at.out);
   }
+}
+
+template <typename W, int kRows = W::kMr>
+static void RunDynamic4c8(const GemmShape& shape, const DynamicGemmTile& tile) {
+  if constexpr (kRows > 1) {
+    if (tile.m < kRows) return RunDynamic4c8<W, kRows - 1>(shape, tile);
+  }
+  RunDynamicRows4c8<W, kRows>(shape, tile);
 }
 
 }  // namespace tfq::int4

@@ -202,7 +202,7 @@ static inline void AddChannels(const int8_t* const* rows, int32_t channels, cons
 #define TFQ_TAKE_OFF(m) "mls %[low" m "].4s, %[high" m "].4s, v16.4s\n"
 
 template <WeightForm form>
-static inline void SumEightRows(const GemmShape& shape, const int8_t* const* rows, const uint8_t* group,
+static inline __attribute__((always_inline)) void SumEightRows(const GemmShape& shape, const int8_t* const* rows, const uint8_t* group,
                                 const int32_t* start, int32x4_t (&sums)[kMr][2]) {
   const int64_t channels = shape.channels;
   int32_t taps = shape.taps;
