@@ -30,7 +30,7 @@ flags.DEFINE_string("output", "out/techniques-qat", "Folder for techniques.json.
 flags.DEFINE_string("document", None, "Document whose tables are written anew.")
 
 _BATCH = 64
-_STEPS, _ROUNDS = 10, 9
+_STEPS, _ROUNDS = 4, 9
 
 
 def _recipe(bits: int, *passes: str) -> str:
