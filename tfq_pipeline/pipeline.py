@@ -35,6 +35,9 @@ from tfq_pipeline.passes.accuracy_aware import Score, best, fall_back, score, se
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.analytic_bias_correction import analytic_bias_correction
 from tfq_pipeline.passes.awq import awq
+from tfq_pipeline.passes.bias_tuning import bias_tuning
+from tfq_pipeline.passes.block_reconstruct import Tuner, reconstruct_blocks
+from tfq_pipeline.passes.brecq import brecq
 from tfq_pipeline.passes.calibrate import Calibration, calibrate
 from tfq_pipeline.passes.cross_layer_equalization import cross_layer_equalization
 from tfq_pipeline.passes.dense_and_sparse import dense_and_sparse
@@ -445,6 +448,23 @@ def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
 
 
+def _reconstruct_blocks(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    if state.plan is None:
+        raise BadInput(f"recipe: '{config.kind}' works on a plan; put 'quantize' before it")
+    reference = state.reference or state.graph
+    made = reconstruct_blocks(
+        reference,
+        state.graph,
+        state.plan,
+        _samples(state, config.samples),
+        _TUNERS[config.kind](config),
+        state.seed,
+        lambda done, of: state.progress(config.kind, done, of),
+    )
+    errors = {name: [round(v, 6) for v in values] for name, values in made.errors.items()}
+    return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
+
+
 def _analytic_bias_correction(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     assert state.plan is not None
     reference = state.reference or state.graph
@@ -459,6 +479,13 @@ _TECHNIQUES: Mapping[str, Callable[[Any], Technique | None]] = {
     "gptq": lambda config: lambda t, scale, a, low, high, start: gptq(t, scale, a, low, high),
     "quantease": lambda config: partial(quantease, sweeps=config.sweeps),
     "adaround": lambda config: lambda t, scale, a, low, high, start: adaround(t, scale, a, low, high, config.steps),
+}
+
+
+# How blocks are tuned, given a pass's options.
+_TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
+    "brecq": lambda config: partial(brecq, steps=config.steps),
+    "bias_tuning": lambda config: partial(bias_tuning, steps=config.steps),
 }
 
 
@@ -616,6 +643,7 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "calibrate": _calibrate,
     "quantize": _quantize,
     **dict.fromkeys(_TECHNIQUES, _reconstruct),
+    **dict.fromkeys(_TUNERS, _reconstruct_blocks),
     "analytic_bias_correction": _analytic_bias_correction,
     "accuracy_aware": _accuracy_aware,
     "qat": _qat,

@@ -346,9 +346,24 @@ class AdaRound(_Reconstruction):
     steps: Annotated[int, Field(ge=1)] = 2000
 
 
+class Brecq(_Reconstruction):
+    """Learns to round all weights of a block together (Li 2021)."""
+
+    kind: ClassVar[str] = "brecq"
+    steps: Annotated[int, Field(ge=1, description="for each block")] = 1000
+
+
+class BiasTuning(_Reconstruction):
+    """Learns the biases of a block with its integers kept."""
+
+    kind: ClassVar[str] = "bias_tuning"
+    steps: Annotated[int, Field(ge=1, description="for each block, at most")] = 2000
+
+
 # Passes that `accuracy_aware` tries one after the other.
 Try = Annotated[
-    tuple[Literal["bias_correction", "gptq", "quantease", "adaround"], ...], Field(strict=False, min_length=1)
+    tuple[Literal["bias_correction", "gptq", "quantease", "adaround", "brecq", "bias_tuning"], ...],
+    Field(strict=False, min_length=1),
 ]
 
 
@@ -429,6 +444,8 @@ PassConfig = (
     | Gptq
     | QuantEase
     | AdaRound
+    | Brecq
+    | BiasTuning
     | AccuracyAware
     | Qat
     | Convert

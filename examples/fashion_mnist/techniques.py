@@ -79,6 +79,9 @@ TECHNIQUES: Mapping[str, str] = {
     "W4A8: GPTQ": _recipe("gptq"),
     "W4A8: GPTQ + QuantEase": _recipe("gptq", "quantease"),
     "W4A8: AdaRound": _recipe("adaround"),
+    "W4A8: BRECQ": _recipe("brecq"),
+    "W4A8: bias tuning": _recipe("bias_tuning"),
+    "W4A8: GPTQ + bias tuning": _recipe("gptq", "bias_tuning"),
     "W4A8: equalization + GPTQ": _recipe("gptq", before="cross_layer_equalization"),
     "W4A8: best_wi4_ai8": _recipe("accuracy_aware: {target_drop: 0.5}"),
 }

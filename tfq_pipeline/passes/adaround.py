@@ -10,11 +10,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-_ZETA, _GAMMA = 1.1, -0.1
-_WARM = 0.2  # share of the steps without the regularizer
+# The rectified sigmoid is stretched to these limits, so that it reaches 0 and 1.
+ZETA, GAMMA = 1.1, -0.1
+WARM = 0.2  # share of the steps without the regularizer
 _BETA = (20.0, 2.0)
 _REGULARIZER = 0.05
 _RATE = 0.02
+
+
+def variable(rest: np.ndarray) -> np.ndarray:
+    """The v whose soft rounding h(v) is what is left of a weight above the integer below it, 0 to 1."""
+    share = np.clip((rest - GAMMA) / (ZETA - GAMMA), 1e-3, 1.0 - 1e-3)
+    v: np.ndarray = np.log(share / (1.0 - share))
+    return v
+
+
+def steepness(done: float) -> float:
+    """The regularizer's exponent at a share of the steps above `WARM`."""
+    return _BETA[1] + (_BETA[0] - _BETA[1]) * (1.0 - (done - WARM) / (1.0 - WARM))
 
 
 def adaround(
@@ -42,20 +55,19 @@ def adaround(
     scale = np.broadcast_to(scale, target.shape)
     real = target / scale
     floor = np.floor(real)
-    start = np.clip((real - floor - _GAMMA) / (_ZETA - _GAMMA), 1e-3, 1 - 1e-3)
-    v = np.log(start / (1.0 - start))
+    v = variable(real - floor)
     # One size of the loss for every output: rounding to nearest costs about scale^2 / 12 times the trace.
     worth = 12.0 * scale / np.maximum((scale**2 * np.einsum("gkk->gk", a)[:, None]).sum(axis=-1, keepdims=True), 1e-30)
     first, second = np.zeros_like(v), np.zeros_like(v)
     for step in range(1, steps + 1):
         sigmoid = 1.0 / (1.0 + np.exp(-v))
-        soft = np.clip(sigmoid * (_ZETA - _GAMMA) + _GAMMA, 0.0, 1.0)
-        slope = np.where((soft > 0.0) & (soft < 1.0), sigmoid * (1.0 - sigmoid) * (_ZETA - _GAMMA), 0.0)
+        soft = np.clip(sigmoid * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
+        slope = np.where((soft > 0.0) & (soft < 1.0), sigmoid * (1.0 - sigmoid) * (ZETA - GAMMA), 0.0)
         q = np.clip(floor + soft, qmin, qmax)
         gradient = 2.0 * ((q * scale - target) @ a) * worth * slope
         done = step / steps
-        if done > _WARM:
-            beta = _BETA[1] + (_BETA[0] - _BETA[1]) * (1.0 - (done - _WARM) / (1.0 - _WARM))
+        if done > WARM:
+            beta = steepness(done)
             away = 2.0 * soft - 1.0
             gradient -= _REGULARIZER * 2.0 * beta * np.abs(away) ** (beta - 1.0) * np.sign(away) * slope
             if not slope.any():
