@@ -26,6 +26,13 @@ IoType = Literal["int8", "int16", "float32"]
 ACTIVATION_TYPES: Mapping[int, Literal["INT8", "INT16"]] = {8: "INT8", 16: "INT16"}
 
 
+# Limit of a fused activation, and what is left of it where no value comes near.
+_LIMITS: Mapping[str, tuple[float, str]] = {"RELU6": (6.0, "RELU"), "RELU_N1_TO_1": (1.0, "NONE")}
+
+# Kernels count the steps to a limit in 32 bits.
+_MOST_STEPS = 2.0**30
+
+
 def tensor_scales(graph: TfliteGraph, plan: Plan) -> dict[int, Affine]:
     """Scale and zero point of every tensor that is stored as integers somewhere, by index.
 
@@ -187,6 +194,7 @@ class _Writer:
         outputs = [i for i in map(int, op.operator.outputs) if i in self.graph.names]
         for index in outputs:
             self._store(index)
+            _drop_far_limit(op, self.scales[index])
         shares = outputs and SCALES.get(op.name) in (Scale.PASSED_ON, Scale.JOINED)
         linear = self.graph.is_linear(self.graph.ops[op.index])
         own = () if not linear else (LINEAR[op.name].weights, LINEAR[op.name].bias)
@@ -242,6 +250,14 @@ class _Writer:
             self.operators.append((edit.operator(self.model, operator, [index], [made]), None))
             self.converted[key] = made
         return self.converted[key]
+
+
+def _drop_far_limit(op: fb.Op, affine: Affine) -> None:
+    """Takes the limit off a fused activation where it is so many steps away that kernels refuse to count them."""
+    limit, left = _LIMITS.get(fused_activation(op), (0.0, ""))
+    if limit / float(affine.scale[0]) > _MOST_STEPS:
+        kind = getattr(fb.schema().ActivationFunctionType, left)
+        op.operator.builtinOptions.fusedActivationFunction = kind
 
 
 def _same(a: Affine | None, b: Affine | None) -> bool:

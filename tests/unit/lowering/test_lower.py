@@ -261,3 +261,22 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(BadInput, match="cannot be written"):
         fb.write_file(tmp_path / "missing" / "out.tflite", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_that_no_value_comes_near_is_no_obstacle():
+    """Steps of less than 6 / 2^31: kernels refuse to count those to 6."""
+    layers = tf_keras.layers
+    image = tf_keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu6", name="tiny", kernel_initializer="ones")(image)
+    model = tf_keras.Model(image, layers.Conv2D(2, 1, name="last", kernel_initializer="ones")(x))
+    model.get_layer("tiny").set_weights([np.full((3, 3, 3, 4), 2e-9, np.float32), np.zeros(4, np.float32)])
+    graph = KerasGraph.from_model(model)
+    data = images(20, 6)
+    request = LayerRequest(Request(8, True, "channel"), Request(8, False))
+    plan = quantize(graph, calibrate(graph, data, "minmax", 20), lambda *_: request)
+    assert float(plan.activations["tiny"].affine.scale[0]) < 6 / 2**31
+    file = lower(graph, plan, "int8", "int8", {})
+    verify(file, graph, plan, fake_quantized(graph, plan), data, require_integer=True)
+    x = next(iter(data)).inputs
+    wanted = graph.run(x)[0]
+    assert np.abs(open_model(file).run(x)[0] - wanted).max() < 0.03 * wanted.max()
