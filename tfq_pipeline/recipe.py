@@ -404,7 +404,7 @@ class Qat(_Pass):
     momentum: Annotated[float, Field(ge=0, lt=1, description="share of an activation range kept at each step")] = 0.99
     samples: Annotated[int, Field(ge=1, description="at most so many samples an epoch")] | None = None
     weights: Annotated[
-        Literal["min_max", "lsq", "ternary", "binary"],
+        Literal["min_max", "lsq", "logarithmic", "ternary", "binary"],
         Field(description="how scales are found; ternary and binary are for weights of 2 bits, others follow min_max"),
     ] = "min_max"
     activations: Literal["moving_average", "lsq", "lsq_plus", "pact"] = "moving_average"

@@ -59,6 +59,7 @@ TECHNIQUES: Mapping[str, str] = {
     "W4A8: LSQ, LSQ+": _recipe(4, _qat("5e-4", weights="lsq", activations="lsq_plus")),
     "W4A8: LSQ, PACT": _recipe(4, _qat("5e-4", weights="lsq", activations="pact")),
     "W4A8: LSQ, LSQ from GPTQ": _recipe(4, "gptq", _qat("5e-4", weights="lsq", activations="lsq")),
+    "W4A8: logarithmic, LSQ": _recipe(4, _qat("5e-4", weights="logarithmic", activations="lsq")),
     "W2A8: GPTQ, not trained": _recipe(2, "gptq"),
     "W2A8: LSQ, LSQ": _recipe(2, _qat("1e-3", weights="lsq", activations="lsq", epochs="3")),
     "W2A8: LSQ, LSQ, distilled": _recipe(

@@ -7,6 +7,7 @@ import tf_keras
 
 from tfq_pipeline.annotate.quantizers import Techniques, activation_quantizer
 from tfq_pipeline.annotate.quantizers.binary import BinaryWeights
+from tfq_pipeline.annotate.quantizers.logarithmic import LogarithmicWeights
 from tfq_pipeline.annotate.quantizers.lsq import LSQWeights, lsq_activation
 from tfq_pipeline.annotate.quantizers.lsq_plus import lsq_plus_activation
 from tfq_pipeline.annotate.quantizers.pact import PACTActivation, pact
@@ -151,6 +152,30 @@ def test_ternary_weights_are_those_of_the_paper():
         np.testing.assert_allclose(got[:, channel], want, rtol=1e-5)
     scale, integers = np.asarray(quantizer.scale(w, {})), quantizer.integers(w, {})
     np.testing.assert_allclose(integers * scale, got, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("bits", "powers"), [(2, [1]), (4, [1, 2, 4]), (8, [1, 2, 4, 8, 16, 32, 64])])
+def test_logarithmic_weights_go_to_the_power_of_two_that_is_nearest_as_a_ratio(bits, powers):
+    w = np.random.default_rng(7).normal(size=(200, 3)).astype(np.float32)
+    quantizer = LogarithmicWeights(bits, [200, 3], np.ones((1, 3)))
+    scale = np.abs(w).max(axis=0) / powers[-1]
+    magnitudes = np.abs(w) / scale
+    nearest = np.argmin(np.abs(np.log2(magnitudes)[..., None] - np.log2(powers)), axis=-1)
+    want = np.where(magnitudes < np.sqrt(0.5), 0, np.asarray(powers)[nearest]) * np.sign(w)
+    np.testing.assert_array_equal(quantizer.integers(w, {}), want)
+    np.testing.assert_allclose(np.asarray(quantizer.scale(w, {}))[0], scale, rtol=1e-6)
+    kernel = tf.Variable(w)
+    with tf.GradientTape() as tape:
+        y = quantizer(kernel, True, {})
+    np.testing.assert_allclose(y, want * scale, rtol=1e-5)
+    np.testing.assert_array_equal(tape.gradient(y, kernel), np.ones_like(w))
+
+
+def test_logarithmic_weights_that_are_all_zero_stay_finite():
+    quantizer = LogarithmicWeights(4, [5, 2], np.full((1, 2), 0.3))
+    zeros = np.zeros((5, 2), np.float32)
+    np.testing.assert_array_equal(quantizer(tf.constant(zeros), True, {}), zeros)
+    np.testing.assert_allclose(np.asarray(quantizer.scale(zeros, {})), 0.3, rtol=1e-6)
 
 
 def test_binary_weights_are_signs_times_the_mean_magnitude():

@@ -173,7 +173,14 @@ def test_what_layers_add_to_the_loss_counts():
 
 @pytest.mark.parametrize(
     ("weights", "activations", "bits"),
-    [("lsq", "lsq", 4), ("lsq", "lsq_plus", 3), ("min_max", "pact", 4), ("ternary", "lsq", 2), ("binary", "lsq", 2)],
+    [
+        ("lsq", "lsq", 4),
+        ("lsq", "lsq_plus", 3),
+        ("min_max", "pact", 4),
+        ("logarithmic", "lsq", 4),
+        ("ternary", "lsq", 2),
+        ("binary", "lsq", 2),
+    ],
 )
 def test_every_technique_learns_and_ends_in_a_file_that_equals_the_trained_model(start, weights, activations, bits):
     graph, _, data = start
@@ -190,7 +197,7 @@ def test_every_technique_learns_and_ends_in_a_file_that_equals_the_trained_model
     result = verify(file, trained.graph, trained.plan, reference, images(100, seed=5), require_integer=True)
     assert result.argmax_agreement >= 0.97
     used = np.unique(trained.plan.weights["hidden"].integers(trained.graph.linear_ops()[-2].kernel))
-    limits = {"ternary": [-1, 0, 1], "binary": [-1, 1]}
+    limits = {"logarithmic": [-4, -2, -1, 0, 1, 2, 4], "ternary": [-1, 0, 1], "binary": [-1, 1]}
     np.testing.assert_array_equal(used, limits.get(weights, range(1 - 2 ** (bits - 1), 2 ** (bits - 1))))
     moved = [n for n, t in trained.plan.activations.items() if t.affine.scale[0] != plan.activations[n].affine.scale[0]]
     assert {"stem", "hidden"} <= set(moved)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer, WeightQuantizer
 from tfq_pipeline.annotate.quantizers.binary import BinaryWeights
+from tfq_pipeline.annotate.quantizers.logarithmic import LogarithmicWeights
 from tfq_pipeline.annotate.quantizers.lsq import LSQActivation, LSQWeights
 from tfq_pipeline.annotate.quantizers.lsq_plus import LSQPlusActivation
 from tfq_pipeline.annotate.quantizers.min_max import MinMaxWeights
@@ -37,6 +38,7 @@ class Techniques:
 WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
     "min_max": MinMaxWeights,
     "lsq": LSQWeights,
+    "logarithmic": LogarithmicWeights,
     "ternary": TernaryWeights,
     "binary": BinaryWeights,
 }
