@@ -165,7 +165,9 @@ class _Writer:
         if layer is not None:
             at = LINEAR[op.name].input
             source = None if layer in self.plan.floats else self.scales[int(self._source(op, at))]
-            for before in write_weights(self.model, op, self._linear(layer), self.plan.weights[layer], source):
+            target = None if source is None else self.scales[int(op.operator.outputs[0])]
+            planned = self.plan.weights[layer]
+            for before in write_weights(self.model, op, self._linear(layer), planned, source, target):
                 self.operators.append((before, None))
         self.operators.append((op.operator, layer))
         if layer is not None and self.plan.weights[layer].group_size is not None:

@@ -9,10 +9,11 @@ import numpy as np
 
 from tfq_pipeline.graph.protocol import LinearOp
 from tfq_pipeline.numerics.affine import Affine
+from tfq_pipeline.numerics.fixed_point import excess_of_double_rounding
 from tfq_pipeline.plan import TensorPlan
 from tfq_pipeline.tflite import edit
 from tfq_pipeline.tflite import flatbuffer as fb
-from tfq_pipeline.tflite.operators import LINEAR
+from tfq_pipeline.tflite.operators import LINEAR, ROUNDED_TWICE
 
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1024  # the largest that a double holds
@@ -24,7 +25,7 @@ def storage_type(bits: int) -> str:
 
 
 def write_weights(
-    model: Any, op: fb.Op, layer: LinearOp, planned: TensorPlan, source: Affine | None
+    model: Any, op: fb.Op, layer: LinearOp, planned: TensorPlan, source: Affine | None, target: Affine | None
 ) -> tuple[Any, ...]:
     """Stores a layer's weights as planned, in place.
 
@@ -34,6 +35,7 @@ def write_weights(
         layer: its float weights and bias.
         planned: how they are quantized; float ones stay as they are.
         source: parameters of the activation that it reads, None where that is float: then the bias stays float.
+        target: parameters of what it writes, None where that is float.
 
     Returns:
         Operators that have to run before it: the DEQUANTIZE of decoded weights.
@@ -59,7 +61,10 @@ def write_weights(
     bias = edit.own_constant(model, op, at.bias, f"{fb.text(weights.name)}_bias")
     kind = "INT32" if source.bits == 8 else "INT64"
     bias.shape = np.array([layer.channels], np.int32)
-    fb.set_array(model, bias, kind, quantized_bias(layer.bias, scale, layer.channels, kind))
+    excess: np.ndarray | float = 0.0
+    if target is not None and op.name in ROUNDED_TWICE and planned.bits <= 4 and source.bits == 8:
+        excess = excess_of_double_rounding(scale / float(target.scale[0]))
+    fb.set_array(model, bias, kind, quantized_bias(layer.bias, scale, layer.channels, kind, excess))
     bias.quantization = edit.quantization(scale, np.zeros(len(scale)), 0)
     return ()
 
@@ -91,9 +96,19 @@ def bias_scale(input_scale: float, weights: Affine) -> np.ndarray:
     return input_scale * weights.scale.astype(np.float64)
 
 
-def quantized_bias(bias: np.ndarray | None, scale: np.ndarray, channels: int, kind: str = "INT32") -> np.ndarray:
-    """int32 or int64 [channels], saturated; 0 where the layer has no bias."""
+def quantized_bias(
+    bias: np.ndarray | None, scale: np.ndarray, channels: int, kind: str = "INT32", excess: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """int32 or int64 [channels], saturated; that of a layer without a bias is 0.
+
+    Args:
+        bias: [channels], or None.
+        scale: of the sum, for all channels or each.
+        channels: of the output.
+        kind: TFLite type of the result.
+        excess: what the sum's rounding adds to it in the mean, in steps of `scale`; taken off.
+    """
     real = np.zeros(channels) if bias is None else bias.astype(np.float64)
-    steps = real / scale
+    steps = real / scale - excess
     top, made = (_INT32_MAX, np.int32) if kind == "INT32" else (_INT64_MAX, np.int64)
     return np.clip(np.trunc(steps + np.copysign(0.5, steps)), -top, top).astype(made)

@@ -83,6 +83,19 @@ def multiply_by_quantized_multiplier_upward(
     return np.asarray((_scaled_before_right_shift(x, multiplier, shift) + half) >> right).astype(np.int32)
 
 
+def excess_of_double_rounding(real: np.ndarray | float) -> np.ndarray:
+    """By how much `multiply_by_quantized_multiplier_upward` gives too much in the mean, float64 in units of x.
+
+    The second rounding moves its ties up, and half of the products that the first one made a tie lay below it: that is
+    2^-(right + 1) of a result, whatever the multiplier. Without a shift to the right there is no second rounding.
+
+    Args:
+        real: the multiplier, positive.
+    """
+    fraction, shift = np.frexp(np.asarray(real, np.float64))
+    return np.where(shift < 0, 0.5 / fraction, 0.0)
+
+
 def multiply_by_quantized_multiplier_single_rounding(
     x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int
 ) -> np.ndarray:

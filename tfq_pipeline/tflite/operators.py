@@ -53,6 +53,10 @@ INT4_KERNELS: Mapping[str, frozenset[Reads]] = MappingProxyType(
     }
 )
 
+# Those whose kernels for INT4 weights and int8 activations round twice on every processor, in every runtime: XNNPACK,
+# which rounds once, leaves them alone (docs/arithmetic.md).
+ROUNDED_TWICE = frozenset({"DEPTHWISE_CONV_2D"})
+
 # Operators whose INT4 weights may have one scale for each group of input channels, read as "dynamic"; the kernels take
 # others and compute nonsense.
 GROUPED = frozenset({"FULLY_CONNECTED"})

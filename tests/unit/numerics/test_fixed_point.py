@@ -54,6 +54,15 @@ def test_three_multiplications(x, multiplier, shift):
     assert fixed_point.multiply_by_quantized_multiplier_single_rounding(*arguments) == half_up(exact)
 
 
+@pytest.mark.parametrize("real", [math.pi / 5, math.pi / 10, math.pi / 44, math.pi / 100, math.pi / 800])
+def test_the_excess_of_two_roundings_is_what_sums_show_in_the_mean(real):
+    sums = np.arange(-40_000, 40_000, dtype=np.int32)
+    multiplier, shift = fixed_point.quantize_multiplier(real)
+    found = fixed_point.multiply_by_quantized_multiplier_upward(sums, multiplier, shift)
+    mean = (found - sums * np.float64(multiplier) * 2.0 ** (float(shift) - 31)).mean()
+    assert fixed_point.excess_of_double_rounding(real) * real == pytest.approx(mean, abs=1.5e-3)
+
+
 def test_arguments_broadcast_per_channel():
     x = np.arange(-12, 12, dtype=np.int32).reshape(2, 3, 4) * 1001
     multiplier, shift = fixed_point.quantize_multiplier(np.array([0.3, 0.001, 1.7, 0.0]))
