@@ -47,13 +47,14 @@ from tfq_pipeline.passes.outlier_channels import outlier_channels
 from tfq_pipeline.passes.quantease import quantease
 from tfq_pipeline.passes.quantize import LayerRequest, Request, widened
 from tfq_pipeline.passes.quantize import quantize as plan_layers
-from tfq_pipeline.passes.reconstruct import Technique, reconstruct
+from tfq_pipeline.passes.reconstruct import Reconstruction, Technique, reconstruct
 from tfq_pipeline.passes.side_paths import Split
 from tfq_pipeline.passes.smooth_quant import smooth_quant
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.inspect import inspect
 from tfq_pipeline.tflite.interpreter import open_model
+from tfq_pipeline.train.checkpoint import writable_folder
 
 Progress = Callable[[str, int, int | None], None]
 DataLike = str | Data | Any
@@ -213,7 +214,7 @@ def quantize(
         "float_size_bytes": len(float_data),
         "seed": seed,
     }
-    kept = None if checkpoints is None else Path(checkpoints)
+    kept = None if checkpoints is None else writable_folder(Path(checkpoints))
     state = State(graph, sources, seed, about, prepared, progress, checkpoints=kept)
     for config in chosen.passes:
         started = time.perf_counter()
@@ -432,6 +433,11 @@ def _weight_request(spec: recipes.WeightSpec, decoded: bool = False) -> Request:
     )
 
 
+def _reconstructed(state: State, made: Reconstruction, reference: Graph) -> tuple[State, dict[str, Any]]:
+    errors = {name: [round(v, 6) for v in values] for name, values in made.errors.items()}
+    return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
+
+
 def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput(f"recipe: '{config.kind}' works on a plan; put 'quantize' before it")
@@ -444,8 +450,7 @@ def _reconstruct(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         state.seed,
         lambda done, of: state.progress(config.kind, done, of),
     )
-    errors = {name: [round(v, 6) for v in values] for name, values in made.errors.items()}
-    return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
+    return _reconstructed(state, made, reference)
 
 
 def _reconstruct_blocks(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -461,8 +466,7 @@ def _reconstruct_blocks(state: State, config: Any) -> tuple[State, dict[str, Any
         state.seed,
         lambda done, of: state.progress(config.kind, done, of),
     )
-    errors = {name: [round(v, 6) for v in values] for name, values in made.errors.items()}
-    return replace(state, graph=made.graph, plan=made.plan, reference=reference), {"relative_errors": errors}
+    return _reconstructed(state, made, reference)
 
 
 def _analytic_bias_correction(state: State, config: Any) -> tuple[State, dict[str, Any]]:

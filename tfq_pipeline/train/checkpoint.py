@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +37,6 @@ class Checkpoint:
         about = json.dumps({"epochs": self.epochs, "history": self.history}).encode()
         beside = path.with_suffix(".partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
                 arrays = {f"v{i}": value for i, value in enumerate(self.variables)}
                 np.savez(file, **arrays, about=np.frombuffer(about, np.uint8))
@@ -42,19 +44,45 @@ class Checkpoint:
                 os.fsync(file.fileno())
             beside.replace(path)
         except OSError as error:
-            raise BadInput(f"{path.parent}: cannot be written to ({error.strerror}); choose another folder") from error
+            raise _refused(path.parent, error) from error
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint | None:
-        """Reads what `save` wrote; None where there is nothing yet."""
+        """Reads what `save` wrote; None where there is nothing yet.
+
+        Raises:
+            BadInput: for a damaged file.
+        """
         if not path.exists():
             return None
-        with np.load(path) as stored:
-            about = json.loads(stored["about"].tobytes())
-            variables = tuple(stored[f"v{i}"] for i in range(len(stored.files) - 1))
+        try:
+            with np.load(path) as stored:
+                about = json.loads(stored["about"].tobytes())
+                variables = tuple(stored[f"v{i}"] for i in range(len(stored.files) - 1))
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise BadInput(f"checkpoint {path}: damaged; delete it to train from the start") from error
         return cls(variables, about["epochs"], about["history"])
+
+
+def writable_folder(folder: Path) -> Path:
+    """The folder for checkpoints, made where it is missing: found out before a training, not after its first epoch.
+
+    Raises:
+        BadInput: for a folder that cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise _refused(folder, error) from error
+
+
+def _refused(folder: Path, error: OSError) -> BadInput:
+    return BadInput(f"checkpoints {folder}: cannot be written to ({error.strerror}); choose another folder")
 
 
 def fingerprint(graph: Graph, plan: Plan, options: Any, data: str) -> str:

@@ -46,7 +46,7 @@ def lesson(teacher: KerasGraph, features: Sequence[str]) -> Callable[[Sequence[n
         calls = [call for call in net.calls if call.layer == name]
         if len(calls) != 1:
             found = "no layer of the folded model" if not calls else f"called {len(calls)} times"
-            raise BadInput(f"recipe: qat: distill: features: '{name}': {found}; name a layer that is called once")
+            raise BadInput(f"recipe: qat: distil: features: '{name}': {found}; name a layer that is called once")
         refs.append(TensorRef(calls[0].id))
     graph = KerasGraph(net.with_outputs([*net.outputs, *refs]))
 

@@ -11,10 +11,12 @@ import pytest
 
 from tests.nets import images, mixed_net
 from tfq_pipeline.data import Data, random_order
+from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
 from tfq_pipeline.plan import compare
+from tfq_pipeline.train.checkpoint import Checkpoint, writable_folder
 from tfq_pipeline.train.distillation import Distillation
 from tfq_pipeline.train.qat import Training, qat
 
@@ -75,3 +77,20 @@ def test_a_finished_run_is_there_at_once(tmp_path):
     assert seen == []
     assert compare(first.plan, again.plan) == ()
     assert first.history == again.history
+
+
+def test_a_folder_that_is_none_is_refused_before_the_training(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadInput, match=r"checkpoints .*file: cannot be written to .*; choose another folder"):
+        writable_folder(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert list(writable_folder(tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [0, 20, 200])
+def test_a_damaged_checkpoint_is_named(tmp_path, keep):
+    path = tmp_path / "run.npz"
+    Checkpoint((np.arange(100.0),), 1, {"loss": [0.5]}).save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BadInput, match=r"run\.npz: damaged; delete it"):
+        Checkpoint.load(path)

@@ -5,6 +5,7 @@ Gradients are straight-through (Bengio et al. 2013): rounding counts as the iden
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,13 +61,15 @@ class WeightQuantizer(quantizers.Quantizer):
         seen = tf.reshape(inputs, self.view)
         return tf.reshape(self.quantized(seen, weights), tf.shape(inputs))
 
+    @abc.abstractmethod
     def quantized(self, kernel: Any, variables: Variables) -> Any:
         """The kernel on its grid, in the shape that it is seen in."""
-        raise NotImplementedError
+        ...
 
+    @abc.abstractmethod
     def scale(self, kernel: Any, variables: Variables) -> Any:
         """The scales in use, of the shape of `start`."""
-        raise NotImplementedError
+        ...
 
     def integers(self, kernel: np.ndarray, variables: Variables) -> np.ndarray | None:
         """The integers in use, of the shape that the kernel is seen in; None where they are the nearest."""
@@ -99,13 +102,14 @@ class ActivationQuantizer(quantizers.Quantizer):
         """Steps from 0 to the highest value."""
         return 2 ** (self.bits - 1) - 1 - self.zero_point
 
+    @abc.abstractmethod
     def affine(self, variables: Mapping[str, np.ndarray]) -> Affine:
         """The parameters that training ended with.
 
         Args:
             variables: what `build` made, as arrays.
         """
-        raise NotImplementedError
+        ...
 
     def with_scale(self, scale: Any, zero_point: int) -> Affine:
         """`Affine` with one scale."""
