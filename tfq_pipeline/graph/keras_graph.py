@@ -31,6 +31,7 @@ from tfq_pipeline.graph.keras_layers import (
     OPERATORS,
     SCALES,
 )
+from tfq_pipeline.graph.keras_runner import Runner
 from tfq_pipeline.graph.keras_side_path import with_side_path
 from tfq_pipeline.graph.protocol import LinearOp, SidePath, Tensor, Weights
 from tfq_pipeline.tflite.operators import FIXED_SCALES, Scale
@@ -39,8 +40,9 @@ from tfq_pipeline.tflite.operators import FIXED_SCALES, Scale
 class KerasGraph:
     """See `tfq_pipeline.graph.protocol.Graph`; a tensor is named after the layer that writes it."""
 
-    def __init__(self, net: Functional) -> None:
+    def __init__(self, net: Functional, runner: Runner | None = None) -> None:
         self.net = net
+        self._runner = runner if runner is not None and runner.fits(net) else Runner(net)
 
     @classmethod
     def from_model(cls, model: Any) -> KerasGraph:
@@ -181,7 +183,7 @@ class KerasGraph:
             spec = net.layers[name]
             kernel = LINEAR[kind(spec)].from_tflite(new.kernel, spec.weights[0].shape)
             net = net.with_layer(replace(with_kernel(spec, kernel, new.bias), normal=new.normal or spec.normal))
-        return KerasGraph(net)
+        return KerasGraph(net, self._runner)
 
     def with_side_paths(self, paths: Mapping[str, SidePath]) -> KerasGraph:
         net = self.net
@@ -206,16 +208,10 @@ class KerasGraph:
 
     def capture(self, names: Sequence[str], data: Data) -> Iterator[dict[str, np.ndarray]]:
         """Streams tensors; a shared layer's calls come one after the other along the batch axis."""
-        import tensorflow as tf
-
-        parts = [(name, call) for call in self.net.calls for name in (call.layer,) if name in set(names)]
-        refs = [TensorRef(call.id) for _, call in parts]
-        probe = self.net.with_outputs(refs).build()
-        run = tf.function(
-            lambda *x: probe(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False
-        )
+        wanted = set(names)
+        parts = [(call.layer, TensorRef(call.id)) for call in self.net.calls if call.layer in wanted]
         for batch in data:
-            values = tf.nest.flatten(run(*[tf.convert_to_tensor(x) for x in batch.inputs]))
+            values = self._runner.run(self.net, [ref for _, ref in parts], batch.inputs)
             found: dict[str, list[np.ndarray]] = {}
             for (name, _), value in zip(parts, values, strict=True):
                 # Shares the tensor's memory; `numpy()` copies it.
@@ -223,19 +219,7 @@ class KerasGraph:
             yield {name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for name, arrays in found.items()}
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        import tensorflow as tf
-
-        result = self._run(*[tf.convert_to_tensor(x) for x in inputs])
-        return tuple(value.numpy() for value in tf.nest.flatten(result))
-
-    @cached_property
-    def _run(self) -> Any:
-        import tensorflow as tf
-
-        model = self.model
-        return tf.function(
-            lambda *x: model(x[0] if len(x) == 1 else list(x), training=False), reduce_retracing=True, autograph=False
-        )
+        return tuple(value.numpy() for value in self._runner.run(self.net, self.net.outputs, inputs))
 
     def type_of(self, layer: str) -> str:
         return kind(self.net.layers[layer])
