@@ -16,7 +16,7 @@ import numpy as np
 from tfq_pipeline.data import Data
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.protocol import Graph, LinearOp
-from tfq_pipeline.passes.patches import patches, weight_rows
+from tfq_pipeline.passes.patches import count_patches, patches, weight_rows
 
 # Patches of one batch that are looked at: neighbouring ones of an image overlap and tell little more.
 _PATCHES = 4096
@@ -93,12 +93,11 @@ def moments(
 
 
 def _of_batch(op: LinearOp, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Moments:
-    rows_x = patches(op, x)
-    rows_y = rows_x if y is x else patches(op, y)
-    count = rows_x.shape[1]
-    if count > _PATCHES:
-        chosen = np.sort(rng.choice(count, _PATCHES, replace=False))
-        rows_x, rows_y, count = rows_x[:, chosen], rows_y[:, chosen], _PATCHES
+    count = count_patches(op, x)
+    chosen = np.sort(rng.choice(count, _PATCHES, replace=False)) if count > _PATCHES else None
+    count = min(count, _PATCHES)
+    rows_x = patches(op, x, chosen)
+    rows_y = rows_x if y is x else patches(op, y, chosen)
     if max(np.abs(rows).max(initial=0.0) for rows in (rows_x, rows_y)) > _WIDE:
         rows_x, rows_y = rows_x.astype(np.float64), rows_y.astype(np.float64)
     across = rows_y.transpose(0, 2, 1)

@@ -43,21 +43,31 @@ def kernel_of(op: LinearOp, rows: np.ndarray) -> np.ndarray:
     return rows.reshape(op.kernel.shape)
 
 
-def patches(op: LinearOp, x: np.ndarray) -> np.ndarray:
+def count_patches(op: LinearOp, x: np.ndarray) -> int:
+    """Patches of an input, as `patches` takes it."""
+    if op.op == "FULLY_CONNECTED":
+        return x.size // int(op.kernel.shape[1])
+    return int(np.prod(_windows(op, x).shape[:3]))
+
+
+def patches(op: LinearOp, x: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
     """Patches of an input, float32 [groups, patches, values of a patch]; padding is 0.
 
     Args:
         op: one of WITH_PATCHES.
         x: its input, [batch, height, width, channels], or [..., channels] of a dense layer.
+        chosen: numbers of the patches that are wanted; all where it is not given.
     """
     if op.op == "FULLY_CONNECTED":
-        return x.reshape(1, -1, op.kernel.shape[1])
+        rows = x.reshape(-1, op.kernel.shape[1])
+        return (rows if chosen is None else rows[chosen])[None]
     window = _windows(op, x)
-    batch, rows, columns, channels, height, width = window.shape
+    numbers = np.arange(np.prod(window.shape[:3])) if chosen is None else chosen
+    picked = window[np.unravel_index(numbers, window.shape[:3])]
+    channels, height, width = picked.shape[1:]
     count = groups(op, channels)
-    split = window.reshape(batch, rows, columns, count, channels // count, height, width)
-    ordered = split.transpose(3, 0, 1, 2, 5, 6, 4)
-    return np.ascontiguousarray(ordered).reshape(count, batch * rows * columns, -1)
+    split = picked.reshape(len(numbers), count, channels // count, height, width)
+    return np.ascontiguousarray(split.transpose(1, 0, 3, 4, 2)).reshape(count, len(numbers), -1)
 
 
 def _windows(op: LinearOp, x: np.ndarray) -> np.ndarray:

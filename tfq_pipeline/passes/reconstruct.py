@@ -85,10 +85,11 @@ def reconstruct(
         planned, bias = plan.weights[op.name], op.bias
         if op.op in WITH_PATCHES:
             found = moments([op], reference, after, data, rng)[op.name]
-            before = _error(op, planned, found)
+            target = found.target(op)
+            before = _error(op, planned, found, target)
             if technique is not None:
-                planned = chosen[op.name] = replace(planned, values=_integers(op, planned, found, technique))
-            errors[op.name] = (before, _error(op, planned, found))
+                planned = chosen[op.name] = replace(planned, values=_integers(op, planned, found, target, technique))
+            errors[op.name] = (before, _error(op, planned, found, target))
             bias = corrected_bias(op, planned.represented(op.kernel), found)
             biases[op.name] = Weights(op.kernel, bias)
         after = after.with_weights({op.name: Weights(planned.represented(op.kernel), bias)})
@@ -113,20 +114,22 @@ def corrected_bias(op: LinearOp, kernel: np.ndarray, found: Moments) -> np.ndarr
     return (bias + (wanted - given).ravel()).astype(np.float32)
 
 
-def _integers(op: LinearOp, planned: TensorPlan, found: Moments, technique: Technique) -> np.ndarray:
+def _integers(
+    op: LinearOp, planned: TensorPlan, found: Moments, target: np.ndarray, technique: Technique
+) -> np.ndarray:
     assert planned.affine is not None
     # The plan's own rules say which scale belongs to which weight: one step of each is what it decodes 1 to.
     ones = replace(planned, values=np.ones(op.kernel.shape, np.int8))
     scale = weight_rows(op, ones.represented(op.kernel), found.channels).astype(np.float64)
     start = weight_rows(op, planned.integers(op.kernel), found.channels)
     qmin, qmax = planned.affine.qmin, planned.affine.qmax
-    return kernel_of(op, technique(found.target(op), scale, found.damped(), qmin, qmax, start))
+    return kernel_of(op, technique(target, scale, found.damped(), qmin, qmax, start))
 
 
-def _error(op: LinearOp, planned: TensorPlan, found: Moments) -> float:
+def _error(op: LinearOp, planned: TensorPlan, found: Moments, target: np.ndarray) -> float:
     """Mean squared error of the output without its bias, over the mean square of the float output."""
     w = weight_rows(op, op.kernel, found.channels).astype(np.float64)
-    difference = weight_rows(op, planned.represented(op.kernel), found.channels) - found.target(op)
+    difference = weight_rows(op, planned.represented(op.kernel), found.channels) - target
     # E[x x'] is not kept: with y in its place the measure stays a ratio of like things.
     power = np.einsum("gok,gkl,gol->", w, found.a, w, optimize=True)
     return float(np.einsum("gok,gkl,gol->", difference, found.a, difference, optimize=True) / max(power, 1e-30))
