@@ -97,34 +97,24 @@ class ConvBase : public Op {
     const In* padding;
 
     void Plain(int64_t first, int32_t count, const In** rows) const {
-      for (int32_t i = 0; i < gemm.kernel->mr; ++i) {
-        rows[i] = input + (first + std::min(i, count - 1)) * conv.in_channels();
-      }
+      const ptrdiff_t stride = conv.in_channels();
+      PlainRows(input + first * stride, stride, count, gemm.kernel->mr, rows);
     }
 
     void Indirect(int64_t first, int32_t count, const In** rows) const {
       const int32_t mr = gemm.kernel->mr;
-      Window::Pixel pixel = conv.window_.At(first);
-      for (int32_t i = 0; i < count; ++i) {
-        conv.window_.TapRows(input, pixel, padding, mr, rows + i);
-        conv.window_.Advance(&pixel);
-      }
+      conv.window_.TapRows(input, first, count, padding, 1, mr, rows);
       for (int32_t i = count; i < mr; ++i) {
         for (int32_t tap = 0; tap < gemm.shape.taps; ++tap) rows[tap * mr + i] = rows[tap * mr];
       }
     }
 
-    void Gathered(int64_t first, int32_t count, const In** rows, In* patch) const {
-      const size_t patch_values = conv.PatchValues();
-      const size_t patch_stride = static_cast<size_t>(gemm.shape.channels);  // zeros behind the patch
-      Window::Pixel pixel = conv.window_.At(first);
-      for (int32_t i = 0; i < count; ++i, patch += patch_stride) {
-        conv.window_.GatherPatch(input, pixel, padding, conv.depth_, patch);
-        std::fill(patch + patch_values, patch + patch_stride, In{0});
-        conv.window_.Advance(&pixel);
-        rows[i] = patch;
-      }
-      for (int32_t i = count; i < gemm.kernel->mr; ++i) rows[i] = rows[0];
+    void Gathered(int64_t first, int32_t count, const In** rows, In* patches) const {
+      const ptrdiff_t stride = gemm.shape.channels;
+      // Zeros behind each patch.
+      if (conv.PatchValues() != static_cast<size_t>(stride)) std::fill_n(patches, count * stride, In{0});
+      conv.window_.GatherPatches(input, first, count, padding, conv.depth_, stride, patches);
+      PlainRows<In>(patches, stride, count, gemm.kernel->mr, rows);
     }
   };
 

@@ -74,11 +74,7 @@ class Depthwise : public Op {
   int32_t taps() const { return kernel_height_ * kernel_width_; }
 
   void RunTile(const In* input, int64_t first, int32_t count, Out* output, const In** rows) const {
-    Window::Pixel pixel = window_.At(first);
-    for (int32_t i = 0; i < count; ++i) {
-      window_.TapRows(input, pixel, padding_.data(), 1, rows + i * taps());
-      window_.Advance(&pixel);
-    }
+    window_.TapRows(input, first, count, padding_.data(), taps(), 1, rows);
     filter_.kernel->run(filter_.shape,
                         {count, rows, filter_.memory.data(), output + first * channels_, channels_, filter_.stage});
   }

@@ -51,6 +51,16 @@ inline DynamicStage StageOf(DynamicStage stage, const GemmShape& shape, int64_t 
   return stage;
 }
 
+// Writes the row pointers of a tile of one tap: rows of `input`, `stride` values apart. Those past `count` repeat the
+// first.
+template <typename In>
+void PlainRows(const In* input, ptrdiff_t stride, int32_t count, int32_t mr, const In** rows) {
+  const In* row = input;
+#pragma GCC unroll 4
+  for (int32_t i = 0; i < count; ++i, row += stride) rows[i] = row;
+  for (int32_t i = count; i < mr; ++i) rows[i] = input;
+}
+
 // Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those
 // past `count` repeating a valid row; `scratch` is the thread's memory after GemmScratchBytes(). stage_at(first) is the
 // stage of that tile.
@@ -96,7 +106,7 @@ void RunPlainGemm(const PackedMatrix<Kernel>& gemm, const typename Kernel::In* i
   RunGemm(
       gemm, m, output, output_stride, workspace,
       [&](int64_t first, int32_t count, const typename Kernel::In** rows, uint8_t*) {
-        for (int32_t i = 0; i < mr; ++i) rows[i] = input + (first + std::min(i, count - 1)) * input_stride;
+        PlainRows(input + first * input_stride, input_stride, count, mr, rows);
       },
       [&](int64_t row) { return StageOf(gemm.stage, gemm.shape, row); });
 }

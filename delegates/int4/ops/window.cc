@@ -6,22 +6,48 @@
 namespace tfq::int4 {
 namespace {
 
-// A patch is made of many short pieces: up to sixteen bytes are two words that may overlap.
-void CopyBytes(const void* source, size_t count, void* target) {
-  const uint8_t* from = static_cast<const uint8_t*>(source);
-  uint8_t* to = static_cast<uint8_t*>(target);
-  if (count >= 8 && count <= 16) {
-    uint64_t first, last;
-    std::memcpy(&first, from, 8);
-    std::memcpy(&last, from + count - 8, 8);
-    std::memcpy(to, &first, 8);
-    std::memcpy(to + count - 8, &last, 8);
-  } else if (count < 8) {
-    for (size_t i = 0; i < count; ++i) to[i] = from[i];
-  } else {
-    std::memcpy(to, from, count);
+// How patches are put together from pieces of memory, which are short as a rule. Steps are from one patch to the next.
+template <typename T>
+struct PatchCopy {
+  const ptrdiff_t* offsets;  // of the pieces, from where a patch begins
+  int32_t offset_step;
+  int32_t pieces;
+  ptrdiff_t values;  // of a piece
+  ptrdiff_t from_step;
+  ptrdiff_t to_step;
+
+  void Run(const T* from, T* to, int32_t patches) const {
+    const size_t bytes = sizeof(T) * static_cast<size_t>(values);
+    if (bytes == 1) return CopyWords<uint8_t>(from, to, patches);
+    if (bytes < 4) return CopyWords<uint16_t>(from, to, patches);
+    if (bytes < 8) return CopyWords<uint32_t>(from, to, patches);
+    if (bytes <= 16) return CopyWords<uint64_t>(from, to, patches);
+    ForEachPiece(from, to, patches, [&](const T* piece, T* target) { std::memcpy(target, piece, bytes); });
   }
-}
+
+  // Of pieces of one to two words: two words that may overlap.
+  template <typename Word>
+  void CopyWords(const T* from, T* to, int32_t patches) const {
+    const ptrdiff_t second = values - static_cast<ptrdiff_t>(sizeof(Word) / sizeof(T));
+    ForEachPiece(from, to, patches, [&](const T* piece, T* target) {
+      Word words[2];
+      std::memcpy(&words[0], piece, sizeof(Word));
+      std::memcpy(&words[1], piece + second, sizeof(Word));
+      std::memcpy(target, &words[0], sizeof(Word));
+      std::memcpy(target + second, &words[1], sizeof(Word));
+    });
+  }
+
+  template <typename Copy>
+  void ForEachPiece(const T* from, T* to, int32_t patches, const Copy& copy) const {
+    for (int32_t p = 0; p < pieces; ++p, to += values) {
+      const T* piece = from + offsets[p * offset_step];
+      T* target = to;
+#pragma GCC unroll 2
+      for (int32_t i = 0; i < patches; ++i, piece += from_step, target += to_step) copy(piece, target);
+    }
+  }
+};
 
 }  // namespace
 
@@ -79,68 +105,99 @@ bool Window::is_identity() const {
          horizontal_.in == horizontal_.out;
 }
 
-template <typename T>
-void Window::TapRows(const T* input, const Pixel& pixel, const T* padding, ptrdiff_t step, const T** rows) const {
-  const ptrdiff_t origin = Origin(pixel);
-  if (vertical_.inner(pixel.y) && horizontal_.inner(pixel.x)) {
-    const T* base = input + origin;
-    const ptrdiff_t* offsets = tap_offsets_.data();
-    const int32_t count = taps();
-    if (step == 1) {  // apart, for compilers make two additions of one instruction here
-      for (int32_t i = 0; i < count; ++i) rows[i] = base + offsets[i];
+template <typename Whole, typename Edge>
+inline __attribute__((always_inline)) void Window::ForEachRun(int64_t first, int32_t count, const Whole& whole,
+                                                              const Edge& edge) const {
+  Pixel pixel = At(first);
+  for (int32_t i = 0; i < count;) {
+    int32_t run = 1;
+    if (vertical_.inner(pixel.y) && horizontal_.inner(pixel.x)) {
+      run = std::min(count - i, horizontal_.inner_end - pixel.x);
+      whole(pixel, i, run);
     } else {
-      for (int32_t i = 0; i < count; ++i) rows[i * step] = base + offsets[i];
+      edge(pixel, i);
     }
-    return;
+    i += run;
+    pixel.x += run - 1;
+    Advance(&pixel);
   }
-  const ptrdiff_t* offset = tap_offsets_.data();
+}
+
+template <typename Tap>
+inline __attribute__((always_inline)) void Window::ForEachTap(const Pixel& pixel, const Tap& tap) const {
+  const ptrdiff_t origin = Origin(pixel);
+  const ptrdiff_t* offsets = tap_offsets_.data();
+  const auto within = [](int32_t position, int32_t extent) {  // negative ones are large unsigned ones
+    return static_cast<uint32_t>(position) < static_cast<uint32_t>(extent);
+  };
+  int32_t t = 0;
   int32_t y = vertical_.first(pixel.y);
   for (int32_t i = 0; i < vertical_.kernel; ++i, y += vertical_.dilation) {
+    const int32_t width = within(y, vertical_.in) ? horizontal_.in : 0;
     int32_t x = horizontal_.first(pixel.x);
-    for (int32_t j = 0; j < horizontal_.kernel; ++j, x += horizontal_.dilation) {
-      const bool inside = y >= 0 && y < vertical_.in && x >= 0 && x < horizontal_.in;
-      *rows = inside ? input + (origin + *offset) : padding;
-      rows += step;
-      ++offset;
+    for (int32_t j = 0; j < horizontal_.kernel; ++j, ++t, x += horizontal_.dilation) {
+      tap(t, within(x, width), origin + offsets[t]);
     }
   }
+}
+
+template <typename T>
+void Window::TapRows(const T* input, int64_t first, int32_t count, const T* padding, ptrdiff_t pixel_step,
+                     ptrdiff_t tap_step, const T** rows) const {
+  const ptrdiff_t step = PixelStep();
+  const auto whole = [&](const Pixel& pixel, int32_t i, int32_t run) {
+    const T* base = input + Origin(pixel);
+    const T** to_tap = rows + i * pixel_step;
+    for (const ptrdiff_t offset : tap_offsets_) {
+      const T* row = base + offset;
+      const T** to = to_tap;
+#pragma GCC unroll 8
+      for (int32_t left = run; left > 0; --left, row += step, to += pixel_step) *to = row;
+      to_tap += tap_step;
+    }
+  };
+  const auto edge = [&](const Pixel& pixel, int32_t i) {
+    const T** to = rows + i * pixel_step;
+    ForEachTap(pixel,
+               [&](int32_t t, bool inside, ptrdiff_t offset) { to[t * tap_step] = inside ? input + offset : padding; });
+  };
+  ForEachRun(first, count, whole, edge);
 }
 
 int32_t Window::RowsInside(const int8_t* input, const Pixel& pixel, const int8_t** rows) const {
-  TapRows<int8_t>(input, pixel, nullptr, 1, rows);
-  return static_cast<int32_t>(std::remove(rows, rows + taps(), nullptr) - rows);
+  int32_t count = 0;
+  ForEachTap(pixel, [&](int32_t, bool inside, ptrdiff_t offset) {
+    if (inside) rows[count++] = input + offset;
+  });
+  return count;
 }
 
 template <typename T>
-void Window::GatherPatch(const T* input, const Pixel& pixel, const T* padding, int32_t channels, T* patch) const {
-  const ptrdiff_t origin = Origin(pixel);
-  const size_t bytes = sizeof(T) * static_cast<size_t>(channels);
+void Window::GatherPatches(const T* input, int64_t first, int32_t count, const T* padding, int32_t channels,
+                           ptrdiff_t stride, T* patches) const {
   // Where nothing lies between the taps of a row, they are one piece of memory.
-  const bool whole_rows = horizontal_.dilation == 1 && channels == channels_ && horizontal_.inner(pixel.x);
-  const ptrdiff_t* offset = tap_offsets_.data();
-  int32_t y = vertical_.first(pixel.y);
-  for (int32_t i = 0; i < vertical_.kernel; ++i, y += vertical_.dilation) {
-    const bool row_inside = y >= 0 && y < vertical_.in;
-    if (whole_rows && row_inside) {
-      const ptrdiff_t row_values = ptrdiff_t{channels} * horizontal_.kernel;
-      CopyBytes(input + (origin + *offset), sizeof(T) * static_cast<size_t>(row_values), patch);
-      patch += row_values;
-      offset += horizontal_.kernel;
-      continue;
-    }
-    int32_t x = horizontal_.first(pixel.x);
-    for (int32_t j = 0; j < horizontal_.kernel; ++j, x += horizontal_.dilation) {
-      const bool inside = row_inside && x >= 0 && x < horizontal_.in;
-      CopyBytes(inside ? input + (origin + *offset) : padding, bytes, patch);
-      patch += channels;
-      ++offset;
-    }
-  }
+  const int32_t piece_taps = horizontal_.dilation == 1 && channels == channels_ ? horizontal_.kernel : 1;
+  const PatchCopy<T> copy = {tap_offsets_.data(), piece_taps, taps() / piece_taps, ptrdiff_t{piece_taps} * channels,
+                             PixelStep(),         stride};
+  const auto whole = [&](const Pixel& pixel, int32_t i, int32_t run) {
+    copy.Run(input + Origin(pixel), patches + i * stride, run);
+  };
+  const auto edge = [&](const Pixel& pixel, int32_t i) {
+    T* to = patches + i * stride;
+    ForEachTap(pixel, [&](int32_t t, bool inside, ptrdiff_t offset) {
+      std::memcpy(to + ptrdiff_t{t} * channels, inside ? input + offset : padding,
+                  sizeof(T) * static_cast<size_t>(channels));
+    });
+  };
+  ForEachRun(first, count, whole, edge);
 }
 
-template void Window::TapRows(const int8_t*, const Pixel&, const int8_t*, ptrdiff_t, const int8_t**) const;
-template void Window::TapRows(const int16_t*, const Pixel&, const int16_t*, ptrdiff_t, const int16_t**) const;
-template void Window::GatherPatch(const int8_t*, const Pixel&, const int8_t*, int32_t, int8_t*) const;
-template void Window::GatherPatch(const int16_t*, const Pixel&, const int16_t*, int32_t, int16_t*) const;
+template void Window::TapRows(const int8_t*, int64_t, int32_t, const int8_t*, ptrdiff_t, ptrdiff_t,
+                              const int8_t**) const;
+template void Window::TapRows(const int16_t*, int64_t, int32_t, const int16_t*, ptrdiff_t, ptrdiff_t,
+                              const int16_t**) const;
+template void Window::GatherPatches(const int8_t*, int64_t, int32_t, const int8_t*, int32_t, ptrdiff_t, int8_t*) const;
+template void Window::GatherPatches(const int16_t*, int64_t, int32_t, const int16_t*, int32_t, ptrdiff_t,
+                                    int16_t*) const;
 
 }  // namespace tfq::int4

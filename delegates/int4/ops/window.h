@@ -64,23 +64,37 @@ class Window {
     ++pixel->image;
   }
 
-  // Writes the input row of each tap to rows[0], rows[step], ...: `padding` stands in for taps outside the image.
-  // T is int8_t or int16_t, here and below.
+  // Writes the input row of each tap t of output pixels first + i, i = 0..count-1, to rows[i * pixel_step +
+  // t * tap_step]: `padding` stands in for taps outside the image. T is int8_t or int16_t, here and below.
   template <typename T>
-  void TapRows(const T* input, const Pixel& pixel, const T* padding, ptrdiff_t step, const T** rows) const;
+  void TapRows(const T* input, int64_t first, int32_t count, const T* padding, ptrdiff_t pixel_step, ptrdiff_t tap_step,
+               const T** rows) const;
 
   // Writes the input rows of the taps that lie inside the image one after the other, and returns how many there are.
   int32_t RowsInside(const int8_t* input, const Pixel& pixel, const int8_t** rows) const;
 
-  // Copies the taps one after the other to `patch`, `channels` values each.
+  // Copies the taps of `count` output pixels one after the other, `channels` values each; the patches begin `stride`
+  // values apart.
   template <typename T>
-  void GatherPatch(const T* input, const Pixel& pixel, const T* padding, int32_t channels, T* patch) const;
+  void GatherPatches(const T* input, int64_t first, int32_t count, const T* padding, int32_t channels, ptrdiff_t stride,
+                     T* patches) const;
 
  private:
+  // Calls whole(pixel, i, run) for runs of output pixels in a row none of which reads padding, and edge(pixel, i) for
+  // each of the others: pixel is number first + i, i = 0..count-1.
+  template <typename Whole, typename Edge>
+  inline void ForEachRun(int64_t first, int32_t count, const Whole& whole, const Edge& edge) const;
+
+  // Calls tap(t, inside, offset) for each tap of a pixel: whether it lies inside the image, and where its row begins.
+  template <typename Tap>
+  inline void ForEachTap(const Pixel& pixel, const Tap& tap) const;
+
   ptrdiff_t Origin(const Pixel& pixel) const {
     return ((pixel.image * vertical_.in + vertical_.first(pixel.y)) * horizontal_.in + horizontal_.first(pixel.x)) *
            channels_;
   }
+
+  ptrdiff_t PixelStep() const { return ptrdiff_t{horizontal_.stride} * channels_; }
 
   WindowAxis vertical_ = {};
   WindowAxis horizontal_ = {};
