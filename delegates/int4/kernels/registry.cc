@@ -93,7 +93,7 @@ constexpr const LookupKernel* kLookupKernels[] = {
     &vlut_qs8_u64_avx512_vnni,
     &vlut_qs8_u32_avx2,
 #elif defined(__aarch64__)
-    &vlut_qs8_u16_neon,
+    &vlut_qs8_u32_neon,
 #endif
     &vlut_qs8_u1_reference,
 };

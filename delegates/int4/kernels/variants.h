@@ -80,7 +80,7 @@ extern const MulKernel vmul_qs8_u16_avx2;
 extern const LookupKernel vlut_qs8_u1_reference;
 extern const LookupKernel vlut_qs8_u32_avx2;
 extern const LookupKernel vlut_qs8_u64_avx512_vnni;
-extern const LookupKernel vlut_qs8_u16_neon;
+extern const LookupKernel vlut_qs8_u32_neon;
 
 extern const SumRowsKernel rsum_qs8_u1_reference;
 extern const SumRowsKernel rsum_qs8_u16_neon;

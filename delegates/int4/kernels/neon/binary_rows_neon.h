@@ -26,25 +26,18 @@ static inline void ForEachPairNeon(int64_t count, const int8_t* a, const int8_t*
   std::memcpy(out + i, last_out, rest);
 }
 
-// int8 of two vectors of clamped outputs, in order.
-static inline int8x8_t NarrowNeon(int32x4_t low, int32x4_t high) {
-  return vmovn_s16(vcombine_s16(vmovn_s32(low), vmovn_s32(high)));
-}
-
-// The sixteen results of four(x, y), which takes four values of each, less their zero points, and gives 32 bits clamped
-// to int8.
+// The sixteen outputs of four(x, y), which takes four values of each, less their zero points, and gives 32 bits, before
+// the stage's zero point.
 template <typename Four>
 static inline int8x16_t CombineNeon(int8x16_t a, int8x16_t b, int16x8_t a_zero_point, int16x8_t b_zero_point,
-                                    const Four& four) {
-  const int16x8_t a_low = vsubq_s16(vmovl_s8(vget_low_s8(a)), a_zero_point);
-  const int16x8_t b_low = vsubq_s16(vmovl_s8(vget_low_s8(b)), b_zero_point);
-  const int16x8_t a_high = vsubq_s16(vmovl_high_s8(a), a_zero_point);
-  const int16x8_t b_high = vsubq_s16(vmovl_high_s8(b), b_zero_point);
-  const int8x8_t low =
-      NarrowNeon(four(vget_low_s16(a_low), vget_low_s16(b_low)), four(vget_high_s16(a_low), vget_high_s16(b_low)));
-  const int8x8_t high =
-      NarrowNeon(four(vget_low_s16(a_high), vget_low_s16(b_high)), four(vget_high_s16(a_high), vget_high_s16(b_high)));
-  return vcombine_s8(low, high);
+                                    const StageNeon& stage, const Four& four) {
+  const auto eight = [&](int16x8_t x, int16x8_t y) {
+    x = vsubq_s16(x, a_zero_point);
+    y = vsubq_s16(y, b_zero_point);
+    return stage.Words(four(vget_low_s16(x), vget_low_s16(y)), four(vget_high_s16(x), vget_high_s16(y)));
+  };
+  return stage.Clamp(eight(vmovl_s8(vget_low_s8(a)), vmovl_s8(vget_low_s8(b))),
+                     eight(vmovl_high_s8(a), vmovl_high_s8(b)));
 }
 
 // A multiplier and a shift for all channels, ties away from zero.
@@ -59,14 +52,13 @@ struct UniformScaleNeon {
   int32x4_t Multiply(int32x4_t value) const {
     return ScaleAnyNeon(value, multiplier, shift, vdupq_n_s32(-1), form);
   }
-};
 
-// Four outputs, clamped, still 32 bits wide.
-template <RoundingForm form>
-static inline int32x4_t ApplyStageNeon(int32x4_t value, const UniformScaleNeon& scale, const OutputStage& stage) {
-  const int32x4_t moved = vqaddq_s32(scale.Multiply<form>(value), vdupq_n_s32(stage.zero_point));
-  return vminq_s32(vmaxq_s32(moved, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
-}
+  // Of a shift below zero.
+  template <RoundingForm form>
+  int32x4_t MultiplyRight(int32x4_t value) const {
+    return ScaleRightNeon<form>(value, multiplier, shift, vdupq_n_s32(-1));
+  }
+};
 
 }  // namespace tfq::int4
 

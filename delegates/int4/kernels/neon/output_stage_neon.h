@@ -57,6 +57,13 @@ static inline int32x4_t ShiftTiesAwayNeon(int32x4_t high, int32x4_t right, int32
 }
 
 // Every shift below zero.
+template <RoundingForm form>
+static inline int32x4_t ScaleRightNeon(int32x4_t sum, int32x4_t multiplier, int32x4_t shift, int32x4_t ties_away) {
+  if (form == RoundingForm::kSingle) return vrshlq_s32(vqdmulhq_s32(sum, multiplier), shift);
+  const int32x4_t high = vqrdmulhq_s32(sum, multiplier);
+  return form == RoundingForm::kAway ? ShiftTiesAwayNeon(high, shift, ties_away) : vrshlq_s32(high, shift);
+}
+
 template <RoundingForm form, int kRows, int kVectors>
 static inline void ScaleRightNeon(int32x4_t (&sums)[kRows][kVectors], const ScaleNeon<kVectors>& scale) {
   TFQ_UNROLL
@@ -64,10 +71,7 @@ static inline void ScaleRightNeon(int32x4_t (&sums)[kRows][kVectors], const Scal
     const int32x4_t ties_away = form == RoundingForm::kAway ? scale.TiesAway(v) : vdupq_n_s32(0);
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
-      const int32x4_t high = form == RoundingForm::kSingle ? vqdmulhq_s32(sums[m][v], scale.multiplier[v])
-                                                           : vqrdmulhq_s32(sums[m][v], scale.multiplier[v]);
-      sums[m][v] = form == RoundingForm::kAway ? ShiftTiesAwayNeon(high, scale.shift[v], ties_away)
-                                               : vrshlq_s32(high, scale.shift[v]);
+      sums[m][v] = ScaleRightNeon<form>(sums[m][v], scale.multiplier[v], scale.shift[v], ties_away);
     }
   }
 }

@@ -27,11 +27,11 @@ void RunTwice(const AddParams& params, int64_t count, const int8_t* a, const int
   const UniformScaleNeon scale(params.multiplier, params.shift);
   const int16x8_t a_zero_point = vdupq_n_s16(static_cast<int16_t>(params.a.zero_point));
   const int16x8_t b_zero_point = vdupq_n_s16(static_cast<int16_t>(params.b.zero_point));
-  const OutputStage stage = params.stage;
+  const StageNeon stage(params.stage);
   ForEachPairNeon(count, a, b, out, [&](int8x16_t x, int8x16_t y) {
-    return CombineNeon(x, y, a_zero_point, b_zero_point, [&](int16x4_t u, int16x4_t v) {
+    return CombineNeon(x, y, a_zero_point, b_zero_point, stage, [&](int16x4_t u, int16x4_t v) {
       const int32x4_t sum = vaddq_s32(Apply<shifts_right>(u, a_term), Apply<shifts_right>(v, b_term));
-      return ApplyStageNeon<RoundingForm::kAway>(sum, scale, stage);
+      return scale.Multiply<RoundingForm::kAway>(sum);
     });
   });
 }
@@ -40,13 +40,12 @@ void RunOnce(const AddParams& params, int64_t count, const int8_t* a, const int8
   const int16x8_t a_zero_point = vdupq_n_s16(static_cast<int16_t>(params.a.zero_point));
   const int16x8_t b_zero_point = vdupq_n_s16(static_cast<int16_t>(params.b.zero_point));
   const int32x4_t shift = vdupq_n_s32(params.shift);
-  const OutputStage stage = params.stage;
+  const StageNeon stage(params.stage);
   ForEachPairNeon(count, a, b, out, [&](int8x16_t x, int8x16_t y) {
-    return CombineNeon(x, y, a_zero_point, b_zero_point, [&](int16x4_t u, int16x4_t v) {
+    return CombineNeon(x, y, a_zero_point, b_zero_point, stage, [&](int16x4_t u, int16x4_t v) {
       const int32x4_t sum =
           vmlaq_n_s32(vmulq_n_s32(vmovl_s16(u), params.a.multiplier), vmovl_s16(v), params.b.multiplier);
-      const int32x4_t value = vaddq_s32(vrshlq_s32(sum, shift), vdupq_n_s32(stage.zero_point));
-      return vminq_s32(vmaxq_s32(value, vdupq_n_s32(stage.min)), vdupq_n_s32(stage.max));
+      return vrshlq_s32(sum, shift);
     });
   });
 }
