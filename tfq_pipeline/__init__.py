@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfq_pipeline.api import Result as Result
     from tfq_pipeline.api import quantize as quantize
     from tfq_pipeline.evaluation import evaluate as evaluate
+    from tfq_pipeline.pipeline import prepare as prepare
     from tfq_pipeline.recipe import builtin as recipes
     from tfq_pipeline.tflite.inspect import inspect as inspect
 
@@ -28,11 +29,12 @@ _CALLS = {
     "devices": ("android_bench", "devices"),
     "evaluate": ("tfq_pipeline.evaluation", "evaluate"),
     "inspect": ("tfq_pipeline.tflite.inspect", "inspect"),
+    "prepare": ("tfq_pipeline.pipeline", "prepare"),
     "quantize": ("tfq_pipeline.api", "quantize"),
     "recipes": ("tfq_pipeline.recipe", "builtin"),
 }
 
-__all__ = ["Result", "benchmark", "devices", "evaluate", "inspect", "quantize", "recipes"]
+__all__ = ["Result", "benchmark", "devices", "evaluate", "inspect", "prepare", "quantize", "recipes"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,14 @@ class Prepared:
         return float_graph(self.opened.graph.fold_batch_norm())
 
 
-def prepare(model: Any) -> Prepared:
-    """Reads a model as `quantize` takes it, or gives back one that was read already."""
-    return model if isinstance(model, Prepared) else Prepared(importers.open_graph(model))
+def prepare(model: Any, replace: importers.Replacements = MappingProxyType({})) -> Prepared:
+    """Reads a model as `quantize` takes it, or gives back one that was read already.
+
+    Args:
+        model: as `quantize` takes it.
+        replace: what to take for custom layers, see `importers.load`.
+    """
+    return model if isinstance(model, Prepared) else Prepared(importers.open_graph(model, replace))
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,9 +125,18 @@ class Functional:
             output_structure=_map(self.output_structure, swap),
         )
 
-    def expanded(self, call: Call, chain: Sequence[LayerSpec]) -> Functional:
+    def expanded(
+        self, call: Call, chain: Sequence[LayerSpec], shapes: Sequence[tuple[int | None, ...]] | None = None
+    ) -> Functional:
         """Puts a chain of layers in the place of a call: the first reads what it read, the last takes its name and
-        its readers."""
+        its readers.
+
+        Args:
+            call: with one output.
+            chain: the last of which has the name of the call's layer.
+            shapes: of what each writes, where it is not that of the call.
+        """
+        written = shapes or [call.shapes[0]] * len(chain)
         ids = [*range(first := max(c.id for c in self.calls) + 1, first + len(chain) - 1), call.id]
         calls = [
             Call(
@@ -135,9 +144,9 @@ class Functional:
                 spec.name,
                 call.args if position == 0 else (TensorRef(ids[position - 1]),),
                 {},
-                call.shapes,
+                (shape,),
             )
-            for position, (id_, spec) in enumerate(zip(ids, chain, strict=True))
+            for position, (id_, spec, shape) in enumerate(zip(ids, chain, written, strict=True))
         ]
         at = self.calls.index(call)
         layers = {**self.layers, **{spec.name: spec for spec in chain}}

@@ -135,20 +135,32 @@ def _reads_no_padding(spec: LayerSpec) -> bool:
 
 
 def _as_depthwise(net: Functional, call: Call, scale: np.ndarray, shift: np.ndarray) -> Functional:
+    """A 1x1 depthwise convolution; of rows and sequences, of the image that they are one line of."""
     import tf_keras
 
-    spec = net.layers[call.layer]
-    if len(call.shapes[0]) != 4:
+    spec, shape = net.layers[call.layer], call.shapes[0]
+    alone = len(shape) == 4
+    if len(shape) > 4 or (not alone and None in shape[1:]):
         raise UnsupportedLayer(
             spec.name,
             kind(spec),
-            f"no linear layer beside it can take it, and its tensor has shape {call.shapes[0]}",
-            "put it directly after or before a Dense or Conv layer",
+            f"no linear layer beside it can take it, and its tensor has shape {shape}",
+            "put it directly after or before a Dense or Conv layer, or give the input a fixed shape",
         )
-    layer = tf_keras.layers.DepthwiseConv2D((1, 1), name=spec.name)
+    name = spec.name if alone else f"{spec.name}_affine"
+    layer = tf_keras.layers.DepthwiseConv2D((1, 1), name=name)
     weights = (scale.reshape(1, 1, -1, 1).astype(np.float32), shift.astype(np.float32))
-    normal = _normal(spec, None, scale, shift)
-    return net.with_layer(LayerSpec(spec.name, type(layer), layer.get_config(), weights, normal))
+    depthwise = LayerSpec(name, type(layer), layer.get_config(), weights, _normal(spec, None, scale, shift))
+    if alone:
+        return net.with_layer(depthwise)
+    image = (None, *(1,) * (4 - len(shape)), *shape[1:])
+
+    def reshaped(name: str, to: tuple[int | None, ...]) -> LayerSpec:
+        layer = tf_keras.layers.Reshape(to[1:], name=name)
+        return LayerSpec(name, type(layer), layer.get_config(), ())
+
+    chain = [reshaped(f"{spec.name}_image", image), depthwise, reshaped(spec.name, shape)]
+    return net.expanded(call, chain, [image, image, shape])
 
 
 def fuse_relu(net: Functional) -> Functional:

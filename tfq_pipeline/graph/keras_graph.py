@@ -27,6 +27,7 @@ from tfq_pipeline.graph.keras_layers import (
     CHANNEL_AFFINE,
     CONSTANT_DIVISOR,
     FUSES_RELU,
+    LEFT_WHOLE,
     LINEAR,
     OPERATORS,
     SCALES,
@@ -93,17 +94,21 @@ class KerasGraph:
         """Activations, shared layers once.
 
         Raises:
-            UnsupportedLayer: for a layer whose effect on the scale is not known.
+            UnsupportedLayer: for a layer that writes several tensors.
         """
         found: dict[str, Tensor] = {}
         for call in self.net.calls:
-            if call.layer not in found and not self._fused_into_reader(call):
+            if call.layer not in found and self._holds_floats(call) and not self._fused_into_reader(call):
                 found[call.layer] = self._tensor(call)
         for call in self.net.calls:
             if self._scale(call) is Scale.JOINED:
                 names = tuple(dict.fromkeys(self.net.call(ref).layer for ref in self.net.reads(call)))
                 found[call.layer] = replace(found[call.layer], joined=names)
         return tuple(found.values())
+
+    def _holds_floats(self, call: Call) -> bool:
+        """Whether what a call writes can have a scale: indices have none."""
+        return not (call.is_input and "int" in str(self.net.layers[call.layer].config.get("dtype")))
 
     def _fused_into_reader(self, call: Call) -> bool:
         """Whether TFLite computes the call and the ReLU behind it in one operator, so that what lies between is
@@ -127,7 +132,8 @@ class KerasGraph:
         source = self.net.call(self.net.reads(call)[0]).layer if scale is Scale.PASSED_ON else None
         reads = () if call.is_input else self._stored_reads(call)
         fixed = FIXED_SCALES.get(scale)
-        return Tensor(spec.name, kind(spec), call.shapes[0][1:], reads, source, (), fixed, None, *self._operator(call))
+        shape, why = call.shapes[0][1:], self._float_only(call)
+        return Tensor(spec.name, kind(spec), shape, reads, source, (), fixed, why, *self._operator(call))
 
     def _operator(self, call: Call) -> tuple[str | None, str | None]:
         """TFLite operator of a call and the activation in it, as `Tensor` has them."""
@@ -145,6 +151,8 @@ class KerasGraph:
         found: list[str] = []
         for ref in self.net.reads(call):
             source = self.net.call(ref)
+            if not self._holds_floats(source):
+                continue
             found += self._stored_reads(source) if self._fused_into_reader(source) else [source.layer]
         return tuple(dict.fromkeys(found))
 
@@ -152,23 +160,19 @@ class KerasGraph:
         spec = self.net.layers[call.layer]
         if call.is_input or kind(spec) in LINEAR or kind(spec) in CHANNEL_AFFINE:
             return Scale.OWN
+        return SCALES.get(label(spec), Scale.OWN)
+
+    def _float_only(self, call: Call) -> str | None:
+        """Why a call has to stay float, as `Tensor` has it."""
+        spec = self.net.layers[call.layer]
         name = label(spec)
+        if call.is_input or kind(spec) in LINEAR or kind(spec) in CHANNEL_AFFINE:
+            return None
         if name in CONSTANT_DIVISOR and len(self.net.reads(call)) > 1:
-            raise UnsupportedLayer(
-                spec.name,
-                f"{kind(spec)} {name}",
-                "divides by a tensor, which has no int8 operator",
-                "divide by a constant",
-            )
-        if name not in SCALES:
-            shown = kind(spec) if name == kind(spec) else f"{kind(spec)} {name}"
-            raise UnsupportedLayer(
-                spec.name,
-                shown,
-                "has no int8 operator",
-                "replace it by layers listed in docs/importers.md, or take it out of the model",
-            )
-        return SCALES[name]
+            return "divides by a tensor, which has no integer operator: divide by a constant"
+        if name in SCALES:
+            return None
+        return LEFT_WHOLE.get(name, f"{name} has no integer operator, docs/importers.md lists what has")
 
     def batch_norms(self) -> tuple[str, ...]:
         return tuple(name for name, spec in self.net.layers.items() if kind(spec) == BATCH_NORM)

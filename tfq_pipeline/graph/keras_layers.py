@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfq_pipeline.importers.decompose import MOST_STEPS
 from tfq_pipeline.tflite.operators import Scale
 
 
@@ -101,6 +102,8 @@ SCALES: dict[str, Scale] = {
     **dict.fromkeys(
         (
             "Add",
+            "ELU",
+            "Embedding",
             "GlobalAveragePooling1D",
             "GlobalAveragePooling2D",
             "HardSwish",
@@ -136,12 +139,26 @@ SCALES: dict[str, Scale] = {
     ),
     **dict.fromkeys(("Concatenate", "Maximum", "Minimum"), Scale.JOINED),
     "Softmax": Scale.LOGISTIC,
-    **dict.fromkeys(("relu", "relu6", "swish", "gelu", "hard_silu", "silu", "leaky_relu", "linear"), Scale.OWN),
+    **dict.fromkeys(("relu", "relu6", "swish", "gelu", "hard_silu", "silu", "leaky_relu", "linear", "elu"), Scale.OWN),
     "sigmoid": Scale.LOGISTIC,
     "softmax": Scale.LOGISTIC,
     "tanh": Scale.TANH,
     **dict.fromkeys(
-        ("abs", "absolute", "add", "clip", "divide", "exp", "mean", "multiply", "subtract", "sum", "true_divide"),
+        (
+            "abs",
+            "absolute",
+            "add",
+            "clip",
+            "divide",
+            "exp",
+            "matmul",
+            "mean",
+            "multiply",
+            "rsqrt",
+            "subtract",
+            "sum",
+            "true_divide",
+        ),
         Scale.OWN,
     ),
     **dict.fromkeys(("concatenate", "maximum", "minimum", "stack"), Scale.JOINED),
@@ -168,6 +185,19 @@ SCALES: dict[str, Scale] = {
         ),
         Scale.PASSED_ON,
     ),
+}
+
+# Why a layer that could be taken apart into integer operators was left whole; for all others there are none.
+LEFT_WHOLE: dict[str, str] = {
+    **dict.fromkeys(
+        ("GRU", "LSTM", "SimpleRNN"),
+        f"is unrolled without masks, without states in or out, and over sequences of a known length up to {MOST_STEPS} "
+        "alone: give the input a fixed shorter length",
+    ),
+    "Bidirectional": "is taken apart around LSTM, GRU and SimpleRNN that give one tensor alone",
+    "EinsumDense": "is taken apart where its equation sums over the last axes alone",
+    "LayerNormalization": "is taken apart over the last axis alone",
+    "MultiHeadAttention": "is taken apart without masks and over sequences of a known length alone",
 }
 
 # Operations that convert to int8 with a constant as their second operand alone.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tfq_pipeline.data import InputSpec
@@ -18,8 +19,9 @@ from tfq_pipeline.errors import BadInput, TfqError
 from tfq_pipeline.graph.protocol import Graph
 from tfq_pipeline.importers import saved_model
 from tfq_pipeline.importers.detect import check_loadable, detect
+from tfq_pipeline.importers.walk import Replacements
 
-__all__ = ["Imported", "Opened", "detect", "load", "open_graph"]
+__all__ = ["Imported", "Opened", "Replacements", "detect", "load", "open_graph"]
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ _NO_METADATA = (
 )
 
 
-def open_graph(model: Any) -> Opened:
+def open_graph(model: Any, replace: Replacements = MappingProxyType({})) -> Opened:
     """Reads a model into a graph.
 
     Args:
         model: what `load` takes, path of a float `.tflite`, or of any SavedModel with one signature.
+        replace: see `load`.
 
     Raises:
         BadInput: the file is missing, corrupt, quantized already, or of a format that cannot be imported.
@@ -89,7 +92,7 @@ def open_graph(model: Any) -> Opened:
             return Opened(TfliteGraph.read(model), os.fspath(model), {})
         if kind == "saved_model" and not _has_keras_metadata(Path(model)):
             return Opened(TfliteGraph.read(saved_model.to_tflite(Path(model))), os.fspath(model), {})
-    imported = load(model)
+    imported = load(model, replace)
     return Opened(KerasGraph.from_model(imported.model), imported.source, imported.layer_names)
 
 
@@ -97,11 +100,13 @@ def _has_keras_metadata(path: Path) -> bool:
     return (path / "keras_metadata.pb").is_file()
 
 
-def load(model: Any) -> Imported:
+def load(model: Any, replace: Replacements = MappingProxyType({})) -> Imported:
     """Reads a model and proves the result: its outputs equal the original's to 1e-5 on random inputs.
 
     Args:
         model: path of a `.keras`, `.h5` or SavedModel, a Keras 3 model, or a tf_keras model.
+        replace: for layers that the importer cannot open itself: by class name, a function from such a layer to what
+            computes the same with layers of the same Keras, a layer, a model, or a function of the layer's arguments.
 
     Raises:
         BadInput: the file is missing, corrupt, or of a format that cannot be imported.
@@ -113,18 +118,18 @@ def load(model: Any) -> Imported:
         kind = detect(path)
         if kind in ELSEWHERE:
             raise BadInput(f"{path}: {ELSEWHERE[kind]}")
-        return _import(LOADERS[kind](path), str(path), kind, path.stem)
+        return _import(LOADERS[kind](path), str(path), kind, path.stem, replace)
     module = type(model).__mro__
     bases = {base.__module__.split(".")[0] for base in module if base.__name__ == "Model"}
     source = f"{type(model).__name__} '{getattr(model, 'name', '')}'"
     if "tf_keras" in bases:
-        return _import(model, source, "tf_keras", model.name)
+        return _import(model, source, "tf_keras", model.name, replace)
     if "keras" in bases:
-        return _import(model, source, "keras3_object", model.name)
+        return _import(model, source, "keras3_object", model.name, replace)
     raise BadInput(f"model is a {type(model).__name__}; want a path, a keras.Model or a tf_keras.Model")
 
 
-def _import(original: Any, source: str, kind: str, name: str) -> Imported:
+def _import(original: Any, source: str, kind: str, name: str, replace: Replacements) -> Imported:
     from tfq_pipeline.importers import keras2, keras3, run
     from tfq_pipeline.importers.build import build
     from tfq_pipeline.importers.canonical import canonical
@@ -132,7 +137,7 @@ def _import(original: Any, source: str, kind: str, name: str) -> Imported:
 
     is_keras3 = kind.startswith("keras3")
     read = keras3.read if is_keras3 else keras2.read
-    flat, reference = read(original)
+    flat, reference = read(original, replace)
     flat = canonical(flat)
     built = build(flat, name)
     check(run.outputs_of(reference), run.probes_of(reference, is_keras3), flat, built)

@@ -2,7 +2,7 @@
 
 Each rule looks at one call and what made its inputs; see `ir.Rule`. Afterwards:
 no layer that does nothing at inference is left; activations other than relu and relu6 stand in layers of their own;
-separable convolutions are two convolutions; operations that a plain layer can say are that layer;
+layers that can be taken apart are (see `decompose`); operations that a plain layer can say are that layer;
 hard sigmoid and hard swish are one layer each, however they were spelled.
 """
 
@@ -19,7 +19,8 @@ import numpy as np
 
 from tfq_pipeline.errors import UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, FUSED
-from tfq_pipeline.importers.ir import Call, Emitter, Flat, Layer, Ref, TensorType, refs_in, rewrite
+from tfq_pipeline.importers.decompose import decompose
+from tfq_pipeline.importers.ir import Call, Emitter, Flat, Layer, Ref, refs_in, rewrite
 
 LOG = logging.getLogger(__name__)
 
@@ -111,13 +112,20 @@ def _refuse_channels_first(call: Call, _emit: Emitter) -> None:
         )
 
 
-def _drop_identity(call: Call, _emit: Emitter) -> Sequence[Ref] | None:
+def _drop_identity(call: Call, emit: Emitter) -> Sequence[Ref] | None:
     kind = call.layer.kind
     linear = kind == "Activation" and call.layer.config.get("activation") == "linear"
-    if kind not in IDENTITY and not linear:
+    if kind not in IDENTITY and not linear and not _pools_one_pixel(call, emit):
         return None
     LOG.info("layer '%s' (%s) does nothing at inference: dropped", call.layer.origin, kind)
     return tuple(refs_in(list(call.args)))
+
+
+def _pools_one_pixel(call: Call, emit: Emitter) -> bool:
+    if call.layer.kind not in ("GlobalAveragePooling2D", "GlobalMaxPooling2D") or not call.layer.config.get("keepdims"):
+        return False
+    shape = emit.type_of(call.args[0]).shape
+    return shape is not None and shape[1:3] == (1, 1)
 
 
 def _split_activation(call: Call, emit: Emitter) -> Sequence[Ref] | None:
@@ -143,51 +151,6 @@ def _activation_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
     if kind == "Activation":
         return emit.append(Call(-1, plain, call.args[:1], {}, call.types))
     return emit.apply(plain, call.args[:1], call.types)
-
-
-def _split_separable(call: Call, emit: Emitter) -> Sequence[Ref] | None:
-    """SeparableConv2D -> DepthwiseConv2D, 1x1 Conv2D."""
-    layer = call.layer
-    if layer.kind != "SeparableConv2D":
-        return None
-    config, weights = layer.config, layer.weights
-    shared = {k: config[k] for k in ("trainable",) if k in config}
-    depthwise = emit.derived(
-        layer,
-        "depthwise",
-        lambda: Layer(
-            "DepthwiseConv2D",
-            {
-                **shared,
-                **{k: config[k] for k in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")},
-                "use_bias": False,
-            },
-            f"{layer.name}_depthwise",
-            layer.origin,
-            weights[:1],
-        ),
-    )
-    pointwise = emit.derived(
-        layer,
-        "pointwise",
-        lambda: Layer(
-            "Conv2D",
-            {
-                **shared,
-                "filters": config["filters"],
-                "kernel_size": (1, 1),
-                "use_bias": config["use_bias"],
-                "activation": config["activation"],
-            },
-            f"{layer.name}_pointwise",
-            layer.origin,
-            weights[1:],
-        ),
-    )
-    shape = call.types[0].shape
-    middle = TensorType(None if shape is None else (*shape[:-1], int(np.prod(weights[0].shape[-2:]))))
-    (between,) = emit.apply(depthwise, call.args, (middle,))
-    return emit.apply(pointwise, (between,), call.types)
 
 
 def _unary_op_layer(call: Call, emit: Emitter) -> Sequence[Ref] | None:
@@ -477,8 +440,8 @@ def _scalar(value: Any) -> float | None:
 RULES = (
     _refuse_channels_first,
     _drop_identity,
-    _split_separable,
     _split_activation,
+    decompose,
     _activation_layer,
     _split_to_slices,
     _constant_kernel,

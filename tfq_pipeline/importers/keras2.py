@@ -9,7 +9,16 @@ from typing import Any
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, KERAS2_HARD_SIGMOID
 from tfq_pipeline.importers.ir import Flat, Layer, TensorType
-from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_array, call_arguments, in_float32
+from tfq_pipeline.importers.walk import (
+    Graph,
+    Node,
+    Replacements,
+    Translated,
+    Walker,
+    as_array,
+    call_arguments,
+    in_float32,
+)
 
 # TensorFlow symbol -> (operation, its operands among the function's parameters, parameter -> the operation's argument).
 SYMBOLS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
@@ -167,7 +176,7 @@ IGNORED: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def read(model: Any) -> tuple[Flat, Any]:
+def read(model: Any, replace: Replacements) -> tuple[Flat, Any]:
     """The flat form of a tf_keras model, and the float32 model it was read from.
 
     Raises:
@@ -179,7 +188,7 @@ def read(model: Any) -> tuple[Flat, Any]:
     graph = dialect.graph_of(model)
     if graph is None:
         graph = _trace_subclassed(model, dialect)
-    return Walker(dialect).read(graph, [t._keras_history.layer.name for t in graph.inputs]), model
+    return Walker(dialect, replace).read(graph, [t._keras_history.layer.name for t in graph.inputs]), model
 
 
 def _trace_subclassed(model: Any, dialect: Keras2) -> Graph:

@@ -13,7 +13,16 @@ from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.importers.activations import ACTIVATIONS, RECURRENT
 from tfq_pipeline.importers.canonical import IDENTITY
 from tfq_pipeline.importers.ir import Flat, Layer, TensorType
-from tfq_pipeline.importers.walk import Graph, Node, Translated, Walker, as_array, call_arguments, in_float32
+from tfq_pipeline.importers.walk import (
+    Graph,
+    Node,
+    Replacements,
+    Translated,
+    Walker,
+    as_array,
+    call_arguments,
+    in_float32,
+)
 
 # Keras 3 argument -> tf_keras argument.
 RENAMED: Mapping[str, Mapping[str, str]] = {"LeakyReLU": {"negative_slope": "alpha"}}
@@ -43,7 +52,7 @@ INERT = frozenset(
 )
 
 
-def read(model: Any) -> tuple[Flat, Any]:
+def read(model: Any, replace: Replacements) -> tuple[Flat, Any]:
     """The flat form of a Keras 3 model, and the float32 model it was read from.
 
     Raises:
@@ -56,7 +65,7 @@ def read(model: Any) -> tuple[Flat, Any]:
     if graph is None:
         graph = _trace_subclassed(model, dialect)
     names = [t._keras_history.operation.name for t in graph.inputs]
-    return Walker(dialect).read(graph, names), model
+    return Walker(dialect, replace).read(graph, names), model
 
 
 def _trace_subclassed(model: Any, dialect: Keras3) -> Graph:

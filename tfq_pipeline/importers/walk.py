@@ -45,6 +45,10 @@ class Translated:
     then: Callable[[Any], Any] | None = None
 
 
+# By class name, what makes a function of the same arguments out of a layer, built of layers that can be ported.
+Replacements = Mapping[str, Callable[[Any], Callable[..., Any]]]
+
+
 class Dialect(Protocol):
     """What differs between the two Kerases."""
 
@@ -82,10 +86,12 @@ class Walker:
     """Reads one model. Use `read` once."""
 
     dialect: Dialect
+    replace: Replacements = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     probes: list[tuple[str, Any, Ref]] = field(default_factory=list)
     # Tensors are known by identity, so every traced graph has to outlive the walk.
     alive: list[Graph] = field(default_factory=list)
+    _replaced: dict[int, Callable[..., Any]] = field(default_factory=dict)
 
     def read(self, graph: Graph, input_names: Sequence[str]) -> Flat:
         inputs = []
@@ -136,6 +142,12 @@ class Walker:
                 "it is called with training=True, so its output depends on the batch or on chance",
                 "build the model without training=True",
             )
+        make = self.replace.get(type(node.layer).__name__)
+        if make is not None:
+            # That of a shared layer is made once, so that it shares its weights too.
+            if id(node.layer) not in self._replaced:
+                self._replaced[id(node.layer)] = make(node.layer)
+            return self._trace(self._replaced[id(node.layer)], node, convert, path, training)
         found = self.dialect.translate(node, path)
         if found is None:
             return self._trace(node.layer.call, node, convert, path, training)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq_pipeline.errors import GateFailed
+from tfq_pipeline.errors import GateFailed, UnsupportedLayer
 from tfq_pipeline.graph.functional import Functional, LayerSpec, TensorRef
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph, Weights
@@ -32,7 +32,8 @@ def float_graph(graph: Graph, like: TfliteGraph | None = None) -> TfliteGraph:
         like: what a graph that differs in the weights of linear operators alone became; its conversion is not repeated.
 
     Raises:
-        GateFailed: when the converter refuses the model or changes it in an unknown way.
+        UnsupportedLayer: when the converter refuses a model with a layer that has no integer operator.
+        GateFailed: when it refuses another, or changes it in an unknown way.
     """
     if isinstance(graph, TfliteGraph):
         return graph
@@ -43,7 +44,14 @@ def float_graph(graph: Graph, like: TfliteGraph | None = None) -> TfliteGraph:
     from tfq_pipeline.lowering.barrier import remove_barriers
 
     net, wanted = _with_barriers(graph)
-    model = fb.read(_convert(net, list(wanted)))
+    try:
+        model = fb.read(_convert(net, list(wanted)))
+    except GateFailed as error:
+        for tensor in graph.tensors():
+            if tensor.float_only is not None:
+                mend = "replace it, or take it out of the model"
+                raise UnsupportedLayer(tensor.name, tensor.type, tensor.float_only, mend) from error
+        raise
     remove_barriers(model)
     names = {**TfliteGraph(model).names, **_restore_ports(model, graph, wanted)}
     converted = TfliteGraph(model, names, _layers(TfliteGraph(model, names), graph))
@@ -102,7 +110,7 @@ def _restore_ports(model: Any, graph: KerasGraph, wanted: Mapping[TensorRef, Ten
     """Gives the file the user's inputs and outputs, in the user's order and under the layers' names.
 
     Returns:
-        Layer of each tensor that the plan can name, by index.
+        Layer of each float tensor that the plan can name, by index.
     """
     main, (signature,) = model.subgraphs[0], model.signatureDefs
     at = {fb.text(e.name): int(e.tensorIndex) for e in [*signature.inputs, *signature.outputs]}
@@ -116,7 +124,7 @@ def _restore_ports(model: Any, graph: KerasGraph, wanted: Mapping[TensorRef, Ten
     signature.inputs, signature.outputs = _entries(inputs, input_names), _entries(outputs, output_names)
     return {
         **{index: graph.net.call(ref).layer for ref, index in tensors.items()},
-        **dict(zip(inputs, input_names, strict=True)),
+        **{i: name for i, name in zip(inputs, input_names, strict=True) if fb.type_name(main.tensors[i]) == "FLOAT32"},
     }
 
 

@@ -93,10 +93,11 @@ def quantize(
     floats: set[str] = set()
     reasons: dict[str, str] = {}
     wanted = _activation_requests(tensors, asked)
+    inputs = {spec.name for spec in graph.inputs}
     if calibration is not None:
         calibration = replace(calibration, ranges=_filled(tensors, calibration.ranges))
     for tensor in tensors:
-        if asked[tensor.name].activations is None and tensor.reads:
+        if asked[tensor.name].activations is None and tensor.name not in inputs:
             floats.add(tensor.name)
             if asked[tensor.name].weights is None:
                 reasons[tensor.name] = "the recipe skips it"

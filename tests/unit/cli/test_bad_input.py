@@ -75,7 +75,7 @@ def _volume(layers: Any) -> Any:
 
 
 def _recurrent(layers: Any) -> Any:
-    return layers.LSTM(3, name="recurrent"), (8, 4)
+    return layers.LSTM(3, name="recurrent"), (65, 4)
 
 
 def _lambda(layers: Any) -> Any:
@@ -83,8 +83,14 @@ def _lambda(layers: Any) -> Any:
 
 
 LAYERS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "not quantizable": (_volume, "layer 'volume' (Conv3D): has no int8 operator; replace it by layers listed in"),
-    "recurrent": (_recurrent, "layer 'recurrent' (LSTM): has no int8 operator; replace it by layers listed in"),
+    "not quantizable": (
+        _volume,
+        "layer 'volume' (Conv3D): Conv3D has no integer operator, docs/importers.md lists what has; replace it, or",
+    ),
+    "recurrent": (
+        _recurrent,
+        "layer 'recurrent' (LSTM): is unrolled without masks, without states in or out, and over sequences of a",
+    ),
     "not portable": (_lambda, "holds Python code for it, which is not run from a file; replace it by Keras layers or"),
 }
 

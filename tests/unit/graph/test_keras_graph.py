@@ -1,6 +1,8 @@
 """The Keras backend of Graph: folds keep outputs, weights read in TFLite's layout, scales are told as TFLite has
 them."""
 
+import re
+
 import numpy as np
 import pytest
 import tf_keras
@@ -98,11 +100,18 @@ def test_a_batch_norm_of_another_axis_is_refused_by_name():
         KerasGraph.from_model(model).fold_batch_norm()
 
 
-def test_a_layer_without_an_int8_operator_is_refused_by_name():
-    image = tf_keras.Input((8, 4))
-    graph = KerasGraph.from_model(tf_keras.Model(image, layers.LSTM(3, name="memory")(image)))
-    with pytest.raises(UnsupportedLayer, match=r"layer 'memory' \(LSTM\): has no int8 operator"):
-        graph.tensors()
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (layers.LSTM(3, name="odd"), "is unrolled without masks, .* known length up to 64 alone"),
+        (layers.Activation("softplus", name="odd"), "softplus has no integer operator, docs/importers.md lists"),
+    ],
+)
+def test_a_layer_without_an_integer_operator_says_so(layer, why):
+    rows = tf_keras.Input((8, 4))
+    (tensor,) = KerasGraph.from_model(tf_keras.Model(rows, layer(rows))).tensors()[1:]
+    assert tensor.name == "odd"
+    assert re.search(why, tensor.float_only)
 
 
 def test_relu_moves_into_the_layer_before_it_unless_others_read_that_layer():
