@@ -30,8 +30,9 @@ constexpr const DepthwiseKernel* kDepthwiseKernels[] = {
 
 constexpr const DynamicGemmKernel* kDynamicGemmKernels[] = {
 #if defined(__x86_64__)
-    &gemm_qd8_qs4cw_8x32c4_avx512_vnni, &gemm_qd8_qs8cw_8x32c4_avx512_vnni, &gemm_qd8_qs4b_6x32c4_avx512_vnni,
-    &gemm_qd8_qs4cw_4x16c4_avx2,        &gemm_qd8_qs4b_4x16c4_avx2,
+    &gemm_qd8_qs4cw_32x32c4_avx512_amx, &gemm_qd8_qs8cw_32x32c4_avx512_amx, &gemm_qd8_qs4cw_8x32c4_avx512_vnni,
+    &gemm_qd8_qs8cw_8x32c4_avx512_vnni, &gemm_qd8_qs4b_6x32c4_avx512_vnni,  &gemm_qd8_qs4cw_4x16c4_avx2,
+    &gemm_qd8_qs4b_4x16c4_avx2,
 #elif defined(__aarch64__)
     &gemm_qd8_qs4cw_16x4c8_neon_i8mm,   &gemm_qd8_qs8cw_16x4c8_neon_i8mm,   &gemm_qd8_qs4b_16x4c8_neon_i8mm,
     &gemm_qd8_qs4cw_8x8c4_neon_dotprod, &gemm_qd8_qs8cw_8x8c4_neon_dotprod, &gemm_qd8_qs4b_8x8c4_neon_dotprod,
@@ -137,6 +138,13 @@ const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const WeightForma
 }
 
 template <typename Kernel>
+const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap, const WeightFormat& weights, const GemmExtent& extent) {
+  return Choose(kernels, cap, [&](const Kernel& kernel) {
+    return kernel.weights == weights && extent.rows >= kernel.least_rows && extent.depth >= kernel.least_depth;
+  });
+}
+
+template <typename Kernel>
 const Kernel* Choose(KernelTable<Kernel> kernels, CpuTier cap) {
   return Choose(kernels, cap, [](const Kernel&) { return true; });
 }
@@ -158,9 +166,7 @@ KernelTable<SumRowsKernel> SumRowsKernels() { return Table(kSumRowsKernels); }
 KernelTable<MaxRowsKernel> MaxRowsKernels() { return Table(kMaxRowsKernels); }
 
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent) {
-  return Choose(GemmKernels(), cap, [&](const GemmKernel& kernel) {
-    return kernel.weights == weights && extent.rows >= kernel.least_rows && extent.depth >= kernel.least_depth;
-  });
+  return Choose(GemmKernels(), cap, weights, extent);
 }
 
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights) {
@@ -175,8 +181,8 @@ KernelTable<WideDepthwiseKernel> WideDepthwiseKernels() { return Table(kWideDept
 
 KernelTable<QuantizeKernel> QuantizeKernels() { return Table(kQuantizeKernels); }
 
-const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights) {
-  return Choose(DynamicGemmKernels(), cap, weights);
+const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent) {
+  return Choose(DynamicGemmKernels(), cap, weights, extent);
 }
 
 const WideGemmKernel* ChooseWideGemm(CpuTier cap, const WeightFormat& weights) {

@@ -327,7 +327,7 @@ KernelTable<MaxRowsKernel> MaxRowsKernels();
 // the reference serves everywhere.
 const GemmKernel* ChooseGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent);
 const DepthwiseKernel* ChooseDepthwise(CpuTier cap, const WeightFormat& weights);
-const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights);
+const DynamicGemmKernel* ChooseDynamicGemm(CpuTier cap, const WeightFormat& weights, const GemmExtent& extent);
 const WideGemmKernel* ChooseWideGemm(CpuTier cap, const WeightFormat& weights);
 const WideDepthwiseKernel* ChooseWideDepthwise(CpuTier cap, const WeightFormat& weights);
 const QuantizeKernel* ChooseQuantize(CpuTier cap, int32_t digits);

@@ -36,6 +36,8 @@ extern const DynamicGemmKernel gemm_qd8_qs8cw_16x4c8_neon_i8mm;
 extern const DynamicGemmKernel gemm_qd8_qs4b_16x4c8_neon_i8mm;
 extern const DynamicGemmKernel gemm_qd8_qs4cw_4x16c4_avx2;
 extern const DynamicGemmKernel gemm_qd8_qs4b_4x16c4_avx2;
+extern const DynamicGemmKernel gemm_qd8_qs4cw_32x32c4_avx512_amx;
+extern const DynamicGemmKernel gemm_qd8_qs8cw_32x32c4_avx512_amx;
 extern const DynamicGemmKernel gemm_qd8_qs4cw_8x32c4_avx512_vnni;
 extern const DynamicGemmKernel gemm_qd8_qs8cw_8x32c4_avx512_vnni;
 extern const DynamicGemmKernel gemm_qd8_qs4b_6x32c4_avx512_vnni;

@@ -227,7 +227,7 @@ std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options) {
   const WeightValues values = ValuesOf(view);
   const WeightFormat format = FormatOf(view);
   const GemmKernel* kernel = ChooseGemm(options.cpu, format, ExtentOf(view));
-  const DynamicGemmKernel* dynamic_kernel = ChooseDynamicGemm(options.cpu, format);
+  const DynamicGemmKernel* dynamic_kernel = ChooseDynamicGemm(options.cpu, format, ExtentOf(view));
   const WideGemmKernel* wide_kernel = ChooseWideGemm(options.cpu, format);
   const bool dynamic = view.arithmetic() == Arithmetic::kDynamic;
   const bool wide = view.arithmetic() == Arithmetic::kWide;

@@ -165,7 +165,7 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       PackedMatrix<DynamicGemmKernel> gemm;
       std::vector<float> scales;
       const FloatStage range = MakeFloatStage(view);
-      const bool packed = gemm.Pack(options, ChooseDynamicGemm(options.cpu, format), shape,
+      const bool packed = gemm.Pack(options, ChooseDynamicGemm(options.cpu, format, ExtentOf(view)), shape,
                                     {range.min, range.max, nullptr, nullptr}, FloatScaledWeights(view, &scales));
       if (!packed) return nullptr;
       return std::make_unique<DynamicDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 1));
@@ -179,12 +179,13 @@ std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options) {
       // Bias and activation come after the digits have been added up.
       weights.bias = nullptr;
       constexpr float kNoLimit = std::numeric_limits<float>::infinity();
-      if (!gemm.Pack(options, ChooseDynamicGemm(options.cpu, format), shape, {-kNoLimit, kNoLimit, nullptr, nullptr},
-                     weights)) {
+      if (!gemm.Pack(options, ChooseDynamicGemm(options.cpu, format, ExtentOf(view)), shape,
+                     {-kNoLimit, kNoLimit, nullptr, nullptr}, weights)) {
         return nullptr;
       }
-      return std::make_unique<WeightOnlyDense>(std::move(gemm), view.keep_num_dims, ChooseQuantize(options.cpu, 4),
-                                               std::move(bias), MakeFloatStage(view));
+      return std::make_unique<WeightOnlyDense>(std::move(gemm), view.keep_num_dims,
+                                               ChooseQuantize(options.cpu, kDigits), std::move(bias),
+                                               MakeFloatStage(view));
     }
   }
   return nullptr;

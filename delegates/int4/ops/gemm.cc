@@ -16,7 +16,7 @@ const char* GemmName(const NodeView& view, const Options& options) {
       return ChooseWideGemm(options.cpu, format)->name;
     case Arithmetic::kDynamic:
     case Arithmetic::kWeightOnly:
-      return ChooseDynamicGemm(options.cpu, format)->name;
+      return ChooseDynamicGemm(options.cpu, format, ExtentOf(view))->name;
   }
   return "";
 }
@@ -34,7 +34,7 @@ CpuTier TierOf(const NodeView& view, const Options& options) {
       return depthwise ? ChooseWideDepthwise(options.cpu, format)->tier : ChooseWideGemm(options.cpu, format)->tier;
     case Arithmetic::kDynamic:
     case Arithmetic::kWeightOnly:
-      return ChooseDynamicGemm(options.cpu, format)->tier;
+      return ChooseDynamicGemm(options.cpu, format, ExtentOf(view))->tier;
   }
   return CpuTier::kReference;
 }

@@ -78,7 +78,8 @@ WeightFormat FormatOf(const NodeView& view) { return {view.weight_bits(), view.h
 
 GemmExtent ExtentOf(const NodeView& view) {
   const int32_t channels = view.weights()->dims->end()[-1];
-  return {ElementsOf(*view.input()) / channels, ElementsOf(*view.weights()) / view.out_channels()};
+  const int32_t digits = view.arithmetic() == Arithmetic::kWeightOnly ? kDigits : 1;
+  return {ElementsOf(*view.input()) / channels * digits, ElementsOf(*view.weights()) / view.out_channels()};
 }
 
 WeightValues ValuesOf(const NodeView& view) {

@@ -80,12 +80,14 @@ void ExpectChoiceKeepsTheCap(KernelTable<Kernel> kernels,
 }
 
 TEST(Registry, ChoosesTheBestTierUnderTheCap) {
-  const auto choose_for_much = [](CpuTier cap, const WeightFormat& weights) {
-    return ChooseGemm(cap, weights, {1 << 20, 1 << 20});
+  constexpr GemmExtent kMuch = {1 << 20, 1 << 20};
+  const auto choose = [&](CpuTier cap, const WeightFormat& weights) { return ChooseGemm(cap, weights, kMuch); };
+  const auto choose_dynamic = [&](CpuTier cap, const WeightFormat& weights) {
+    return ChooseDynamicGemm(cap, weights, kMuch);
   };
-  ExpectChoiceKeepsTheCap<GemmKernel>(GemmKernels(), choose_for_much, {kQs4cw, kQs8cw});
+  ExpectChoiceKeepsTheCap<GemmKernel>(GemmKernels(), choose, {kQs4cw, kQs8cw});
   ExpectChoiceKeepsTheCap<DepthwiseKernel>(DepthwiseKernels(), ChooseDepthwise, {kQs4cw, kQs8cw});
-  ExpectChoiceKeepsTheCap<DynamicGemmKernel>(DynamicGemmKernels(), ChooseDynamicGemm, {kQs4cw, kQs8cw, kQs4b});
+  ExpectChoiceKeepsTheCap<DynamicGemmKernel>(DynamicGemmKernels(), choose_dynamic, {kQs4cw, kQs8cw, kQs4b});
   ExpectChoiceKeepsTheCap<WideGemmKernel>(WideGemmKernels(), ChooseWideGemm, {kQs4cw, kQs8cw});
   ExpectChoiceKeepsTheCap<WideDepthwiseKernel>(WideDepthwiseKernels(), ChooseWideDepthwise, {kQs4cw, kQs8cw});
 }
@@ -97,6 +99,10 @@ TEST(Registry, LeavesSmallProductsToKernelsForThem) {
       ASSERT_NE(chosen, nullptr);
       EXPECT_LE(chosen->least_rows, extent.rows);
       EXPECT_LE(chosen->least_depth, extent.depth);
+      const DynamicGemmKernel* dynamic = ChooseDynamicGemm(cap, kQs4cw, extent);
+      ASSERT_NE(dynamic, nullptr);
+      EXPECT_LE(dynamic->least_rows, extent.rows);
+      EXPECT_LE(dynamic->least_depth, extent.depth);
     }
   }
 }

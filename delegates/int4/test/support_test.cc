@@ -204,7 +204,7 @@ TEST(Support, DeclinesWhatOnlyTheReferenceComputes) {
     NodeView view;
     const std::string reason =
         WhyDeclined(*graph.graph()->context(), graph.graph()->node(0), graph.graph()->registration(0), options, &view);
-    const bool slow = cap != CpuTier::kReference && ChooseDynamicGemm(cap, kQs4b)->tier == CpuTier::kReference;
+    const bool slow = cap != CpuTier::kReference && ChooseDynamicGemm(cap, kQs4b, {1, 1})->tier == CpuTier::kReference;
     EXPECT_EQ(reason, slow ? "no fast kernel for FLOAT32 activations and INT4 weights on this CPU" : "");
   }
 }
