@@ -13,6 +13,8 @@ std::string CheckLinear(const NodeView& view);
 
 // Operators around them, on int8 tensors of one scale each. Where XNNPACK is matched, they are declined outside what it
 // takes and what the built-in kernel does differently.
+std::string CheckBatchMatmul(const NodeView& view);
+std::string CheckSquaredDifference(const NodeView& view);
 std::string CheckAdd(const NodeView& view);
 std::string CheckMul(const NodeView& view);
 std::string CheckPool(const NodeView& view);

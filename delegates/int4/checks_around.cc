@@ -5,6 +5,8 @@
 #include "delegates/int4/abi/names.h"
 #include "delegates/int4/checks.h"
 #include "delegates/int4/describe.h"
+#include "delegates/int4/ops/batch_matmul.h"
+#include "delegates/int4/ops/broadcast.h"
 #include "delegates/int4/ops/mul.h"
 #include "delegates/int4/ops/requantize.h"
 
@@ -145,6 +147,32 @@ std::string CheckMulScales(const NodeView& view) {
                                        : CheckRatio(ratio, 1e-9f, kMaxBuiltInMulRatio, what);
 }
 
+std::string CheckMatmulShapes(const NodeView& view) {
+  if (view.adjoint[0]) return "its first factor is transposed (taken: the second, or none)";
+  MatmulPlan plan;
+  const abi::IntArray &a = *view.input(0)->dims, &b = *view.input(1)->dims;
+  return PlanMatmul(Dims(a.begin(), a.end()), Dims(b.begin(), b.end()), view.adjoint[1], &plan);
+}
+
+std::string CheckMatmulScales(const NodeView& view) {
+  return CheckRatio(view.input(0)->params.scale * view.input(1)->params.scale / view.output()->params.scale,
+                    1.0f / (1 << 24), 128, "scales of its factors over that of its output");
+}
+
+std::string CheckBroadcast(const NodeView& view) {
+  BroadcastPlan plan;
+  const abi::IntArray &a = *view.input(0)->dims, &b = *view.input(1)->dims;
+  return PlanBroadcast(Dims(a.begin(), a.end()), Dims(b.begin(), b.end()), &plan);
+}
+
+// The runtime's kernel refuses or overflows outside.
+std::string CheckSquareScales(const NodeView& view) {
+  const float a = view.input(0)->params.scale, b = view.input(1)->params.scale, larger = std::max(a, b);
+  if (static_cast<double>(std::min(a, b) / larger) < kMinTermRatio) return "scales of its inputs are too far apart";
+  return CheckRatio(larger * larger / view.output()->params.scale, 1.0f / (1 << 16), 1 << 11,
+                    "the square of the larger scale of its inputs over the scale of its output");
+}
+
 std::string CheckPoolWindow(const NodeView& view) {
   const WindowParams& window = view.window;
   if (window.padding != abi::Padding::kSame && window.padding != abi::Padding::kValid) return "padding is unknown";
@@ -219,6 +247,8 @@ std::string CheckQuantizeScale(const NodeView& view) {
                     "scale of its input over that of its output");
 }
 
+constexpr Check kBatchMatmulChecks[] = {CheckInt8Tensors, CheckMatmulShapes, CheckMatmulScales};
+constexpr Check kSquaredDifferenceChecks[] = {CheckInt8Tensors, CheckBroadcast, CheckSquareScales};
 constexpr Check kAddChecks[] = {CheckInt8Tensors, CheckEqualShapes, CheckActivation, CheckAddScales};
 constexpr Check kMulChecks[] = {CheckInt8Tensors, CheckMulShapes, CheckActivation, CheckMulScales};
 constexpr Check kPoolChecks[] = {CheckInt8Tensors, CheckNhwc, CheckOneScale, CheckPoolWindow, CheckActivation};
@@ -233,6 +263,8 @@ constexpr Check kQuantizeChecks[] = {CheckInt8Tensors, CheckQuantizeScale};
 
 }  // namespace
 
+std::string CheckBatchMatmul(const NodeView& view) { return First(kBatchMatmulChecks, view); }
+std::string CheckSquaredDifference(const NodeView& view) { return First(kSquaredDifferenceChecks, view); }
 std::string CheckAdd(const NodeView& view) { return First(kAddChecks, view); }
 std::string CheckMul(const NodeView& view) { return First(kMulChecks, view); }
 std::string CheckPool(const NodeView& view) { return First(kPoolChecks, view); }

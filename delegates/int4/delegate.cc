@@ -67,7 +67,7 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
     }
     nodes.push_back({0, index, abi::OpName(*registration), false, reason});
   }
-  const std::vector<bool> worth_taking = ReachLinear(views);
+  const std::vector<bool> worth_taking = WorthTaking(views);
   std::vector<int32_t> taken;
   for (size_t i = 0; i < views.size(); ++i) {
     NodeReport& node = nodes[places[i]];
@@ -76,7 +76,7 @@ abi::Status Int4Delegate::Claim(abi::Context* context) {
         dequantize ? ServesOnlyAsWeights(*context, plan, views, views[i].outputs[0].index) : bool{worth_taking[i]};
     node.detail = node.taken   ? views[i].op->kernel(views[i], shared_->options)
                   : dequantize ? "something other than layers that are taken reads its output"
-                               : "no layer with weights that are taken is next to it";
+                               : "nothing that it is worth taking for is next to it";
     if (node.taken) taken.push_back(node.node);
   }
   Report(context, std::move(nodes));

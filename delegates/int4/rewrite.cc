@@ -20,7 +20,7 @@ bool TakesPadding(const NodeView& node) { return node.kind == OpKind::kConv || n
 
 }  // namespace
 
-std::vector<bool> ReachLinear(const std::vector<NodeView>& nodes) {
+std::vector<bool> WorthTaking(const std::vector<NodeView>& nodes) {
   std::vector<bool> reached(nodes.size());
   std::vector<size_t> from;
   const auto reach = [&](size_t i) {
@@ -28,7 +28,7 @@ std::vector<bool> ReachLinear(const std::vector<NodeView>& nodes) {
     from.push_back(i);
   };
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (IsLinear(nodes[i].kind)) reach(i);
+    if (PaysAlone(nodes[i].kind)) reach(i);
   }
   while (!from.empty()) {
     const size_t current = from.back();

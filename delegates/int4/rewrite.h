@@ -9,9 +9,9 @@
 
 namespace tfq::int4 {
 
-// Which of the nodes, given in the order of execution, are worth taking: the linear ones, and those that taken nodes
-// connect with one. A node without weights of its own gains nothing but that the model stays in one piece.
-std::vector<bool> ReachLinear(const std::vector<NodeView>& nodes);
+// Which of the nodes, given in the order of execution, are worth taking: those that pay alone, and those that taken
+// nodes connect with one. The others gain nothing but that the model stays in one piece.
+std::vector<bool> WorthTaking(const std::vector<NodeView>& nodes);
 
 // Moves what a PAD adds into the convolutions that read it, where nothing else does and the padded tensor is not among
 // `outputs`. Says which nodes are then not needed.

@@ -46,6 +46,12 @@ void ReadConcatenation(const void* data, NodeView* view) {
   view->activation = params.activation;
 }
 
+void ReadBatchMatmul(const void* data, NodeView* view) {
+  const auto& params = *static_cast<const abi::BatchMatmulParams*>(data);
+  view->adjoint[0] = params.adjoint_first != 0;
+  view->adjoint[1] = params.adjoint_second != 0;
+}
+
 void ReadReducer(const void* data, NodeView* view) {
   view->keep_num_dims = static_cast<const abi::ReducerParams*>(data)->keep_dims != 0;
 }
@@ -55,6 +61,8 @@ constexpr SupportedOp kSupportedOps[] = {
     {abi::kConv2D, OpKind::kConv, 1, ReadWindowed<abi::ConvParams>, CheckLinear, MakeConv, GemmName},
     {abi::kDepthwiseConv2D, OpKind::kDepthwise, 1, ReadWindowed<abi::DepthwiseParams>, CheckLinear, MakeDepthwise, DepthwiseName},
     {abi::kFullyConnected, OpKind::kDense, 1, ReadDense, CheckLinear, MakeDense, GemmName},
+    {abi::kBatchMatmul, OpKind::kBatchMatmul, 2, ReadBatchMatmul, CheckBatchMatmul, MakeBatchMatmul, BatchMatmulName},
+    {abi::kSquaredDifference, OpKind::kSquaredDifference, 2, nullptr, CheckSquaredDifference, MakeSquaredDifference, LookupPairsName},
     {abi::kAdd, OpKind::kAdd, 2, ReadArithmetic, CheckAdd, MakeAdd, AddName},
     {abi::kMul, OpKind::kMul, 2, ReadArithmetic, CheckMul, MakeMul, MulName},
     {abi::kAveragePool2D, OpKind::kAveragePool, 1, ReadPool, CheckPool, MakeAveragePool, AveragePoolName},

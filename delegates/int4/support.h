@@ -19,6 +19,8 @@ enum class OpKind : int32_t {
   kConv,
   kDepthwise,
   kDense,
+  kBatchMatmul,
+  kSquaredDifference,
   kAdd,
   kMul,
   kAveragePool,
@@ -36,9 +38,12 @@ enum class OpKind : int32_t {
   kDequantize,
 };
 
-// Convolution, depthwise convolution or dense layer: what the delegate is for. It takes the other kinds where they are
-// next to one of these, so that models stay in one piece.
+// Convolution, depthwise convolution or dense layer: what the delegate is for.
 constexpr bool IsLinear(OpKind kind) { return kind <= OpKind::kDense; }
+
+// Taken wherever it is: linear layers, and what the runtimes are slow at. The other kinds are taken where they are next
+// to one of these, so that models stay in one piece.
+constexpr bool PaysAlone(OpKind kind) { return kind <= OpKind::kSquaredDifference; }
 
 // A kind of node that the delegate takes: one row of the table in support.cc.
 struct SupportedOp {
@@ -93,6 +98,7 @@ struct NodeView {
   int32_t weights_format = 0;
   bool keep_num_dims = false;  // of a dense layer's batch dimensions, or of a mean's reduced ones
   int32_t axis = 0;            // of a concatenation
+  bool adjoint[2] = {};        // of the factors of a matrix product: read with rows and columns swapped
   int32_t filter_height = 1;   // of a pool
   int32_t filter_width = 1;
   TensorView dequantized;  // the floating-point tensor that the weights stand for, of weight-only nodes

@@ -64,7 +64,7 @@ def test_random_networks_are_bit_exact(
 def test_operators_around_are_bit_exact(session: Session, tmp_path: Path, match: str) -> None:
     rng = np.random.default_rng(5)
     builder = ModelBuilder()
-    shapes = [add_net(builder, rng, odd_features=match == "xnnpack") for _ in range(20)]
+    shapes = [add_net(builder, rng, beside_xnnpack=match == "xnnpack") for _ in range(20)]
     model = tmp_path / "networks.tflite"
     model.write_bytes(builder.build())
     inputs = [rng.integers(-128, 128, (SAMPLES, *shape), dtype=np.int8) for shape in shapes]

@@ -83,8 +83,10 @@ enum BuiltinOp : int32_t {
   kPad = 34,
   kMean = 40,
   kDelegateOp = 51,
+  kSquaredDifference = 99,
   kQuantize = 114,
   kHardSwish = 117,
+  kBatchMatmul = 126,
 };
 
 // Index of an input that an operator was given none for.
@@ -277,6 +279,12 @@ struct ArithmeticParams {
 struct ConcatenationParams {
   int32_t axis;
   Activation activation;
+};
+
+struct BatchMatmulParams {
+  uint8_t adjoint_first;  // bools
+  uint8_t adjoint_second;
+  uint8_t unused_asymmetric_quantize_inputs;
 };
 
 struct ReducerParams {

@@ -61,6 +61,17 @@ void PlainRows(const In* input, ptrdiff_t stride, int32_t count, int32_t mr, con
   for (int32_t i = count; i < mr; ++i) rows[i] = input;
 }
 
+// Calls tile(row, count) for rows first..last-1, `mr` at most at once and nearly the same number each time: a tile of a
+// single row would read all the weights for little.
+template <typename Tile>
+void ForEachTile(int64_t first, int64_t last, int32_t mr, const Tile& tile) {
+  const int32_t tiles = static_cast<int32_t>((last - first + mr - 1) / mr);
+  for (int32_t i = 0; i < tiles; ++i) {
+    const int64_t row = first + PartBegin(last - first, i, tiles);
+    tile(row, static_cast<int32_t>(first + PartBegin(last - first, i + 1, tiles) - row));
+  }
+}
+
 // Computes `m` rows of output. fill(first, count, rows, scratch) writes the row pointers of one tile, [taps][mr], those
 // past `count` repeating a valid row; `scratch` is the thread's memory after GemmScratchBytes(). stage_at(first) is the
 // stage of that tile.
@@ -85,16 +96,12 @@ void RunGemm(const PackedMatrix<Kernel>& gemm, int64_t m, typename Kernel::Out* 
         std::min(n, static_cast<int32_t>(PartBegin(column_tiles, column_part + 1, split.column_parts)) * nr);
     const int64_t first = PartBegin(row_tiles, row_part, split.row_parts) * mr;
     const int64_t last = std::min(m, PartBegin(row_tiles, row_part + 1, split.row_parts) * mr);
-    // Tiles of nearly the same number of rows: one of a single row would read all the weights for little.
-    const int32_t tiles = static_cast<int32_t>((last - first + mr - 1) / mr);
-    for (int32_t tile = 0; tile < tiles; ++tile) {
-      const int64_t row = first + PartBegin(last - first, tile, tiles);
-      const int32_t count = static_cast<int32_t>(first + PartBegin(last - first, tile + 1, tiles) - row);
+    ForEachTile(first, last, mr, [&](int64_t row, int32_t count) {
       fill(row, count, rows, scratch + GemmScratchBytes(gemm));
       gemm.kernel->run(gemm.shape,
                        {count, n_begin, n_end, rows, gemm.memory.data(), output + row * output_stride + n_begin,
                         output_stride, stage_at(row), scratch + GemmRowsBytes(gemm)});
-    }
+    });
   });
 }
 

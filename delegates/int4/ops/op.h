@@ -64,6 +64,8 @@ class Op {
 std::unique_ptr<Op> MakeConv(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeDense(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeBatchMatmul(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeSquaredDifference(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeAdd(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeMul(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeMulByConstant(const NodeView& view, const Options& options);
@@ -87,6 +89,8 @@ std::string WhySlow(const NodeView& view, const Options& options);
 
 const char* GemmName(const NodeView& view, const Options& options);
 const char* DepthwiseName(const NodeView& view, const Options& options);
+const char* BatchMatmulName(const NodeView& view, const Options& options);
+const char* LookupPairsName(const NodeView& view, const Options& options);
 const char* AddName(const NodeView& view, const Options& options);
 const char* MulName(const NodeView& view, const Options& options);
 const char* AveragePoolName(const NodeView& view, const Options& options);

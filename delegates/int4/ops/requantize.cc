@@ -185,6 +185,12 @@ Rounding RoundingOfProduct(Match match, OpKind kind, int32_t bits, int64_t rows,
   return vector ? RuleOf(match).vector : RuleOf(match).matrix;
 }
 
+// XNNPACK takes no second factor with a zero point; the runtime's reference kernel runs those.
+Rounding RoundingOfMatmul(Match match, int32_t second_zero_point) {
+  if (match == Match::kTfLite214) return RuleOf(match).matrix;
+  return match == Match::kXnnpack && second_zero_point == 0 ? Rounding::kSingle : Rounding::kDouble;
+}
+
 // The runtime's reference kernel runs them, unless XNNPACK does.
 Rounding RoundingOfGroupedConv(Match match, int32_t bits) {
   return XnnpackTakesInt8(match, bits) ? Rounding::kSingle : Rounding::kDouble;

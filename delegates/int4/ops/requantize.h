@@ -42,6 +42,7 @@ FloatStage MakeFloatStage(const NodeView& view);
 // group are to the runtime: `rows` rows of `depth` values times `columns` output channels, of weights that are `bits`
 // wide.
 Rounding RoundingOfProduct(Match match, OpKind kind, int32_t bits, int64_t rows, int32_t columns, int64_t depth);
+Rounding RoundingOfMatmul(Match match, int32_t second_zero_point);
 Rounding RoundingOfGroupedConv(Match match, int32_t bits);
 Rounding RoundingOfDepthwise(Match match, int32_t bits);
 

@@ -1,7 +1,9 @@
 // What is declined of the operators around linear layers, with the reason.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "delegates/int4/support.h"
 #include "delegates/int4/test/fake_graph.h"
@@ -39,6 +41,7 @@ union Params {
   abi::PoolParams pool;
   abi::ConcatenationParams concatenation;
   abi::ReducerParams reducer;
+  abi::BatchMatmulParams matmul;
 };
 
 Params MakeParams(int32_t op) {
@@ -46,6 +49,7 @@ Params MakeParams(int32_t op) {
   if (op == abi::kAveragePool2D || op == abi::kMaxPool2D) {
     params.pool = {abi::Padding::kSame, 1, 1, 2, 2, abi::Activation::kNone};
   }
+  if (op == abi::kBatchMatmul) params.matmul = {0, 1, 0};
   if (op == abi::kConcatenation) params.concatenation = {3, abi::Activation::kNone};
   return params;
 }
@@ -62,7 +66,8 @@ void Build(int32_t op, FakeGraph* graph) {
                                       : kScale},
                    logistic ? -128 : 3);
   std::vector<int32_t> inputs = {kFirst};
-  if (op == abi::kAdd || op == abi::kMul || op == abi::kConcatenation) inputs.push_back(kSecond);
+  constexpr int32_t kOfTwo[] = {abi::kAdd, abi::kMul, abi::kConcatenation, abi::kBatchMatmul, abi::kSquaredDifference};
+  if (std::count(std::begin(kOfTwo), std::end(kOfTwo), op) != 0) inputs.push_back(kSecond);
   for (const Constant& constant : kConstants) {
     if (constant.op != op) continue;
     inputs.push_back(graph->AddConstant("constant", abi::Type::kInt32, constant.dims, {}, 0, constant.values.data(),
@@ -114,6 +119,25 @@ TEST(AroundSupport, DeclinesWithTheReason) {
        [](FakeGraph* g) { SetScale(g, kOutput, 0.1f); }},
       {abi::kMul, "scales of its inputs over that of its output is 2.5e-07, outside 1.52588e-05 to 255",
        [](FakeGraph* g) { SetScale(g, kOutput, 1e6f); }, Match::kXnnpack},
+      {abi::kBatchMatmul, "its first factor is transposed (taken: the second, or none)",
+       [](FakeGraph* g) { ParamsOf(g).matmul.adjoint_first = 1; }},
+      {abi::kBatchMatmul, "it multiplies 1x4x4x2 by 1x4x4x2, which do not fit",
+       [](FakeGraph* g) { ParamsOf(g).matmul.adjoint_second = 0; }},
+      {abi::kBatchMatmul, "it multiplies 1x4x4x2 by 1x1x4x2 (taken: as many matrices on both sides)",
+       [](FakeGraph* g) { g->tensor(kSecond).dims->data[1] = 1; }},
+      {abi::kBatchMatmul, "it multiplies 1x4x4x65536 by 1x4x4x65536, which are too large",
+       [](FakeGraph* g) {
+         for (const int32_t tensor : {kFirst, kSecond}) g->tensor(tensor).dims->data[3] = 65536;
+       }},
+      {abi::kBatchMatmul, "scales of its factors over that of its output is 250, outside 5.96046e-08 to 128",
+       [](FakeGraph* g) { SetScale(g, kOutput, 1e-3f); }},
+      {abi::kSquaredDifference, "1x4x4x2 and 1x4x3x2 do not go together",
+       [](FakeGraph* g) { g->tensor(kSecond).dims->data[2] = 3; }},
+      {abi::kSquaredDifference, "scales of its inputs are too far apart",
+       [](FakeGraph* g) { SetScale(g, kSecond, 1e-8f); }},
+      {abi::kSquaredDifference,
+       "the square of the larger scale of its inputs over the scale of its output is 2500, outside 1.52588e-05 to 2048",
+       [](FakeGraph* g) { SetScale(g, kOutput, 1e-4f); }},
       {abi::kMaxPool2D, "input 'first' and output 'output' differ in scale or zero point",
        [](FakeGraph* g) { g->tensor(kOutput).params.zero_point = 4; }},
       {abi::kMaxPool2D, "input 'first' has rank 3, not 4", [](FakeGraph* g) { g->tensor(kFirst).dims->size = 3; }},

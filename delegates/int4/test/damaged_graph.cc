@@ -262,6 +262,12 @@ constexpr Around kAround[] = {
      [](const std::vector<int32_t>& dims) {
        return std::vector<int32_t>{dims[0], dims[1] * dims[2], 1, dims[3]};
      }},
+    {abi::kBatchMatmul, Itself,
+     [](const std::vector<int32_t>& dims) {
+       return std::vector<int32_t>{dims[0], dims[1], dims[2], dims[2]};
+     }},
+    {abi::kSquaredDifference, Itself, Same},
+    {abi::kSquaredDifference, AChannel, Same},
     {abi::kRelu, Nothing, Same},
     {abi::kHardSwish, Nothing, Same},
     {abi::kLogistic, Nothing, Same},
@@ -270,6 +276,7 @@ constexpr Around kAround[] = {
 
 // Parameters that mean something to each of them: a pool of 1x2, an axis of 1 or 3, dimensions kept.
 constexpr abi::PoolParams kAroundParams = {abi::Padding::kSame, 1, 1, 1, 2, abi::Activation::kNone};
+constexpr abi::BatchMatmulParams kBatchMatmulParams = {0, 1, 0};
 constexpr abi::ConcatenationParams kConcatenationParams = {3, abi::Activation::kNone};
 
 Image AddAround(FakeGraph* graph, const Around& around, const Image& image) {
@@ -285,6 +292,8 @@ Image AddAround(FakeGraph* graph, const Around& around, const Image& image) {
   output.values.resize(static_cast<size_t>(graph->Elements(output.tensor)));
   if (around.builtin_code == abi::kConcatenation) {
     graph->AddNode(around.builtin_code, inputs, output.tensor, kConcatenationParams);
+  } else if (around.builtin_code == abi::kBatchMatmul) {
+    graph->AddNode(around.builtin_code, inputs, output.tensor, kBatchMatmulParams);
   } else {
     graph->AddNode(around.builtin_code, inputs, output.tensor, kAroundParams);
   }

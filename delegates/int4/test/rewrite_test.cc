@@ -149,7 +149,7 @@ TEST(Rewrite, AReshapeAtTheEdgesOfAPartition) {
   ExpectOutput(&graph, output);
 }
 
-TEST(Rewrite, OperatorsWithoutALayerWithWeightsNextToThemAreLeft) {
+TEST(Rewrite, OperatorsThatNothingTakesThemForAreLeft) {
   LayerMaker maker(6);
   FakeGraph graph;
   const Image input = maker.AddInput(&graph, {1, 4, 6, 4});
@@ -168,7 +168,7 @@ TEST(Rewrite, OperatorsWithoutALayerWithWeightsNextToThemAreLeft) {
   const Applied applied(&graph);
   EXPECT_EQ(graph.kernels(), 1u);
   EXPECT_NE(applied.said().find("took 3 of 6 nodes"), std::string::npos) << applied.said();
-  EXPECT_NE(applied.said().find("RELU (no layer with weights that are taken is next to it) x2"), std::string::npos)
+  EXPECT_NE(applied.said().find("RELU (nothing that it is worth taking for is next to it) x2"), std::string::npos)
       << applied.said();
 }
 

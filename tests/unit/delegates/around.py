@@ -26,11 +26,12 @@ class AroundNet:
     """Builds one network, block by block; every block takes an NHWC value and gives one.
 
     Args:
-        odd_features: dense layers get an odd number of inputs, which XNNPACK leaves to the built-in kernels.
+        beside_xnnpack: keeps to what XNNPACK leaves to the built-in kernels, where it would multiply in float32: dense
+            layers of an odd number of inputs, second factors with a zero point.
     """
 
     rng: np.random.Generator
-    odd_features: bool = False
+    beside_xnnpack: bool = False
     builder: ModelBuilder = field(default_factory=ModelBuilder)
 
     def value(self, shape: tuple[int, ...], scale: float, zero_point: int) -> Value:
@@ -39,7 +40,8 @@ class AroundNet:
         return Value(self.builder.tensor(shape, "int8", quantization), tuple(shape), scale, zero_point)
 
     def zero_point(self) -> int:
-        return int(self.rng.integers(-128, 128))
+        values = self.rng.permutation(np.arange(-128, 128))[:2]
+        return int(values[1] if self.beside_xnnpack and values[0] == 0 else values[0])
 
     def input(self) -> Value:
         shape = tuple(int(self.rng.integers(1, n)) for n in (3, 14, 14, 40))
@@ -167,8 +169,28 @@ class AroundNet:
         output = self.value(shape, scale, zero_point)
         return self.op("CONCATENATION", [piece.tensor for piece in same], output, options)
 
+    def attention(self, x: Value) -> Value:
+        query, key, value = (self.layer(x, out=int(n)) for n in [self.rng.integers(1, 40)] * 2 + [x.shape[3]])
+        scores = (*x.shape[:3], x.shape[2])
+        first = self.product(query, key, scores, depth=key.shape[3], adjoint=True)
+        return self.product(first, value, (*x.shape[:3], value.shape[3]), depth=x.shape[2], adjoint=False)
+
+    def product(self, a: Value, b: Value, shape: tuple[int, ...], depth: int, adjoint: bool) -> Value:
+        options = schema.BatchMatMulOptionsT()
+        options.adjY = adjoint
+        scale = a.scale * b.scale * np.sqrt(depth) * self.rng.choice([5, 40, 200])
+        output = self.value(shape, scale, self.zero_point())
+        return self.op("BATCH_MATMUL", [a.tensor, b.tensor], output, options)
+
+    def deviation(self, x: Value) -> Value:
+        x = self.layer(x, out=int(self.rng.integers(1, 40)))
+        mean = self.mean(x, keep=True)
+        pair = [x, mean] if self.rng.random() < 0.5 else [mean, x]
+        output = self.value(x.shape, x.scale**2 * self.rng.choice([40, 200]), int(self.rng.choice([-128, -7])))
+        return self.op("SQUARED_DIFFERENCE", [v.tensor for v in pair], output, schema.SquaredDifferenceOptionsT())
+
     def head(self, x: Value) -> Value:
-        if self.odd_features and x.shape[3] % 2 == 0:
+        if self.beside_xnnpack and x.shape[3] % 2 == 0:
             x = self.layer(x, out=x.shape[3] + 1, kernel=(1, 1))
         mean = self.mean(x, keep=False)
         options = schema.ReshapeOptionsT()
@@ -188,12 +210,14 @@ BLOCKS = (
     AroundNet.pooled,
     AroundNet.padded,
     AroundNet.concatenated,
+    AroundNet.attention,
+    AroundNet.deviation,
 )
 
 
-def add_net(builder: ModelBuilder, rng: np.random.Generator, odd_features: bool = False) -> tuple[int, ...]:
+def add_net(builder: ModelBuilder, rng: np.random.Generator, beside_xnnpack: bool = False) -> tuple[int, ...]:
     """Adds a network of one to four blocks, half of the time with a dense head; returns the shape of its input."""
-    net = AroundNet(rng, odd_features, builder)
+    net = AroundNet(rng, beside_xnnpack, builder)
     x = first = net.input()
     for _ in range(int(rng.integers(1, 5))):
         x = BLOCKS[int(rng.integers(len(BLOCKS)))](net, x)
@@ -203,8 +227,8 @@ def add_net(builder: ModelBuilder, rng: np.random.Generator, odd_features: bool 
     return first.shape
 
 
-def random_net(seed: int, odd_features: bool = False) -> tuple[bytes, tuple[int, ...]]:
+def random_net(seed: int, beside_xnnpack: bool = False) -> tuple[bytes, tuple[int, ...]]:
     """A file with one network, and the shape of its input."""
     builder = ModelBuilder()
-    shape = add_net(builder, np.random.default_rng(seed), odd_features)
+    shape = add_net(builder, np.random.default_rng(seed), beside_xnnpack)
     return builder.build(), shape

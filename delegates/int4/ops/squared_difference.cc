@@ -1,0 +1,99 @@
+// Squares of differences, which decomposed normalizations consist of: a table of all pairs of values, made once.
+#include <algorithm>
+#include <cmath>
+
+#include "delegates/int4/ops/broadcast.h"
+#include "delegates/int4/ops/requantize.h"
+#include "delegates/int4/ops/share.h"
+
+namespace tfq::int4 {
+namespace {
+
+constexpr int32_t kValues = 256;
+constexpr int32_t kLeftShift = 7;
+
+// Of a multiplier below 1, as the runtime's kernel multiplies: ties away from zero, twice.
+struct SmallMultiplier {
+  explicit SmallMultiplier(double real) { QuantizeMultiplier(real, &multiplier, &shift); }
+  int32_t operator()(int32_t x) const {
+    const int64_t product = int64_t{x} * multiplier;
+    const int64_t nudge = product >= 0 ? int64_t{1} << 30 : 1 - (int64_t{1} << 30);
+    const int32_t high = static_cast<int32_t>((product + nudge) / (int64_t{1} << 31));
+    if (shift >= 0) return high;
+    const int32_t mask = static_cast<int32_t>((int64_t{1} << -shift) - 1);
+    const int32_t rest = high & mask, threshold = (mask >> 1) + (high < 0 ? 1 : 0);
+    return (high >> -shift) + (rest > threshold ? 1 : 0);
+  }
+  int32_t multiplier, shift;
+};
+
+std::vector<int8_t> MakeTable(const NodeView& view) {
+  const abi::QuantizationParams &a = view.input(0)->params, &b = view.input(1)->params, &out = view.output()->params;
+  const double twice = static_cast<double>(2 * std::max(a.scale, b.scale));
+  const SmallMultiplier scale_a(static_cast<double>(a.scale) / twice), scale_b(static_cast<double>(b.scale) / twice);
+  const SmallMultiplier scale_out(twice * twice /
+                                  static_cast<double>(static_cast<float>(1 << (2 * kLeftShift)) * out.scale));
+  int32_t first[kValues];
+  for (int32_t x = 0; x < kValues; ++x) first[x] = scale_a((x + INT8_MIN - a.zero_point) * (1 << kLeftShift));
+  std::vector<int8_t> table(kValues * kValues);
+  int8_t* row = table.data();
+  for (int32_t y = INT8_MIN; y <= INT8_MAX; ++y, row += kValues) {
+    const int32_t second = scale_b((y - b.zero_point) * (1 << kLeftShift));
+    for (int32_t x = 0; x < kValues; ++x) {
+      const int32_t difference = first[x] - second;
+      const int32_t value = scale_out(difference * difference) + out.zero_point;
+      row[x] = static_cast<int8_t>(std::clamp<int32_t>(value, INT8_MIN, INT8_MAX));
+    }
+  }
+  return table;
+}
+
+class SquaredDifference : public Op {
+ public:
+  explicit SquaredDifference(const NodeView& view) : table_(MakeTable(view)) {}
+
+  std::string Resize(const Shapes& inputs, Shapes* outputs) override {
+    const std::string problem = PlanBroadcast(inputs[0], inputs[1], &plan_);
+    if (problem.empty()) *outputs = {plan_.output};
+    return problem;
+  }
+
+  size_t scratch_bytes() const override { return 0; }
+
+  void Run(const Operands& operands, const Workspace& workspace) override {
+    const int8_t* a = operands.input<int8_t>(0);
+    const int8_t* b = operands.input<int8_t>(1);
+    int8_t* out = operands.output<int8_t>();
+    const int64_t columns = plan_.columns;
+    ShareRange(workspace.pool, plan_.rows, 1, plan_.rows * columns * kOperations,
+               [&](int64_t begin, int64_t end, int32_t) {
+                 for (int64_t row = begin; row < end; ++row) {
+                   const BroadcastRow at = plan_.Row(row);
+                   int8_t* to = out + row * columns;
+                   for (int64_t i = 0; i < columns; ++i) {
+                     to[i] = Lookup(a[at.first + i * plan_.first_step], b[at.second + i * plan_.second_step]);
+                   }
+                 }
+               });
+  }
+
+ private:
+  static constexpr int64_t kOperations = 16;  // multiplications that a value costs about as much as
+
+  int8_t Lookup(int8_t a, int8_t b) const {
+    return table_[static_cast<size_t>((b - INT8_MIN) * kValues + (a - INT8_MIN))];
+  }
+
+  std::vector<int8_t> table_;  // [second + 128][first + 128]
+  BroadcastPlan plan_;
+};
+
+}  // namespace
+
+const char* LookupPairsName(const NodeView&, const Options&) { return "table of pairs"; }
+
+std::unique_ptr<Op> MakeSquaredDifference(const NodeView& view, const Options&) {
+  return std::make_unique<SquaredDifference>(view);
+}
+
+}  // namespace tfq::int4
