@@ -61,13 +61,13 @@ constexpr const WideDepthwiseKernel* kWideDepthwiseKernels[] = {
 constexpr const QuantizeKernel* kQuantizeKernels[] = {
 #if defined(__x86_64__)
     &quantize_f32_qd8_avx2,
-    &quantize_f32_qd8x4_avx2,
+    &quantize_f32_qd8x3_avx2,
 #elif defined(__aarch64__)
     &quantize_f32_qd8_neon,
-    &quantize_f32_qd8x4_neon,
+    &quantize_f32_qd8x3_neon,
 #endif
     &quantize_f32_qd8_reference,
-    &quantize_f32_qd8x4_reference,
+    &quantize_f32_qd8x3_reference,
 };
 
 constexpr const AddKernel* kAddKernels[] = {

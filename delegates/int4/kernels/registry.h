@@ -221,9 +221,13 @@ using DepthwiseTile = DepthwiseKernel::Tile;
 using WideDepthwiseKernel = DepthwiseFamily<int16_t, int16_t, WideStage, WideWeights>;
 using WideDepthwiseTile = WideDepthwiseKernel::Tile;
 
-// Makes one row integers, for the products of qd8. `digits` is 1 or 4 (docs/delegate-kernels.md has the arithmetic):
+// Digits of a value that is to stay nearly what it is: with three, an error that adding it up in float32 makes too.
+constexpr int32_t kDigits = 3;
+
+// Makes one row integers, for the products of qd8. `digits` is 1 or kDigits (docs/delegate-kernels.md has the
+// arithmetic):
 //   1: int8 over the row's whole range, zero included
-//   4: 31 bits, in four rows of int8 digits, the lowest first, that add up with the scales which they are given
+//   kDigits: 24 bits, in rows of int8 digits, the lowest first, that add up with the scales which they are given
 // With a block, a multiple of 32 that divides the count, also writes the sum of each block's values.
 struct QuantizeKernel {
   const char* name;

@@ -40,14 +40,15 @@ static inline int8_t QuantizeValue(float value, const RowScale& scale) {
   return static_cast<int8_t>(q < -128 ? -128 : q > 127 ? 127 : q);
 }
 
-constexpr int32_t kDigits = 4;
-constexpr int32_t kFixedBits = 30;  // of the largest value of a row, without its sign: the highest digit has room
+// What the largest value of a row becomes: the highest digit has room for what rounding adds.
+constexpr float kLargestFixed = 127.0f * 65536.0f;
+static_assert(kDigits == 3, "127 in the highest of three digits");
 
-// A row whose largest magnitude is below this counts as empty: the power of two that would scale it up has no float.
-constexpr float kSmallestLargest = 1e-27f;
+// A row whose largest magnitude is below this counts as empty: what would scale it up has no float.
+constexpr float kSmallestLargest = 1e-30f;
 
-// What makes a row integers below 2^30, a power of two, and the scale of each digit. A row that holds something other
-// than a number, or infinity, has scales of NaN, which its outputs take on.
+// What makes a row integers of up to kLargestFixed, and the scale of each digit. A row that holds something other than
+// a number, or infinity, has scales of NaN, which its outputs take on.
 struct FixedScale {
   RowQuantization digits[kDigits];
   float inverse;
@@ -58,11 +59,11 @@ static inline FixedScale ScaleOfLargest(float largest) {
   FixedScale scale = {};
   if (largest < kSmallestLargest) return scale;
   const bool finite = largest <= 3.4e38f;
-  int exponent = 0;
-  if (finite) std::frexp(largest, &exponent);
-  scale.inverse = finite ? std::ldexp(1.0f, kFixedBits - exponent) : 0.0f;
-  for (int32_t d = 0; d < kDigits; ++d) {
-    scale.digits[d].scale = finite ? std::ldexp(1.0f, exponent - kFixedBits + 8 * d) : std::nanf("");
+  scale.inverse = finite ? kLargestFixed / largest : 0.0f;
+  float step = finite ? largest / kLargestFixed : std::nanf("");
+  for (RowQuantization& digit : scale.digits) {
+    digit.scale = step;
+    step *= 256.0f;
   }
   return scale;
 }

@@ -57,9 +57,9 @@ extern const WideDepthwiseKernel dwconv_qs16_qs8cw_1c16_avx2;
 extern const QuantizeKernel quantize_f32_qd8_reference;
 extern const QuantizeKernel quantize_f32_qd8_neon;
 extern const QuantizeKernel quantize_f32_qd8_avx2;
-extern const QuantizeKernel quantize_f32_qd8x4_reference;
-extern const QuantizeKernel quantize_f32_qd8x4_neon;
-extern const QuantizeKernel quantize_f32_qd8x4_avx2;
+extern const QuantizeKernel quantize_f32_qd8x3_reference;
+extern const QuantizeKernel quantize_f32_qd8x3_neon;
+extern const QuantizeKernel quantize_f32_qd8x3_avx2;
 
 extern const DepthwiseKernel dwconv_qs8_qs4cw_1c1_reference;
 extern const DepthwiseKernel dwconv_qs8_qs8cw_1c1_reference;

@@ -96,8 +96,8 @@ class DynamicDense : public DenseBase<DynamicGemmKernel> {
   RowQuantizer quantizer_;
 };
 
-// Floating-point rows as 31-bit integers: the product of each of a row's four digits is that of dynamic layers, and the
-// four add up.
+// Floating-point rows as 24-bit integers: the product of each of a row's three digits is that of dynamic layers, and
+// the three add up.
 class WeightOnlyDense : public DenseBase<DynamicGemmKernel> {
  public:
   WeightOnlyDense(PackedMatrix<DynamicGemmKernel> gemm, bool keep_num_dims, const QuantizeKernel* quantize,
@@ -122,12 +122,12 @@ class WeightOnlyDense : public DenseBase<DynamicGemmKernel> {
     return quantizer_.Plan(rows_);
   }
 
+  static_assert(kDigits == 3, "AddDigits() adds up three");
   void AddDigits(const float* products, float* output) const {
     const ptrdiff_t n = gemm_.shape.n;
     for (int64_t row = 0; row < rows_; ++row, products += n * quantizer_.digits(), output += n) {
       for (ptrdiff_t i = 0; i < n; ++i) {
-        const float sum =
-            products[i] + products[n + i] + products[2 * n + i] + products[3 * n + i] + bias_[static_cast<size_t>(i)];
+        const float sum = products[i] + products[n + i] + products[2 * n + i] + bias_[static_cast<size_t>(i)];
         output[i] = std::min(std::max(sum, range_.min), range_.max);
       }
     }

@@ -15,9 +15,6 @@
 
 namespace tfq::int4 {
 
-// Integers that weight-only layers make of each value of their rows.
-constexpr int32_t kDigits = 4;
-
 // The format and the values of a node's weights, and what there is to compute with them, pixels of the input for rows.
 WeightFormat FormatOf(const NodeView& view);
 GemmExtent ExtentOf(const NodeView& view);

@@ -125,7 +125,7 @@ void ExpectBestTier(KernelTable<Kernel> kernels, const Kernel* (*choose)(CpuTier
 
 TEST(Registry, ChoosesTheBestTierUnderTheCapWithoutWeights) {
   ExpectBestTier<QuantizeKernel>(QuantizeKernels(), [](CpuTier cap) { return ChooseQuantize(cap, 1); });
-  ExpectBestTier<QuantizeKernel>(QuantizeKernels(), [](CpuTier cap) { return ChooseQuantize(cap, 4); });
+  ExpectBestTier<QuantizeKernel>(QuantizeKernels(), [](CpuTier cap) { return ChooseQuantize(cap, kDigits); });
   ExpectBestTier(AddKernels(), ChooseAdd);
   ExpectBestTier(MulKernels(), ChooseMul);
   ExpectBestTier(LookupKernels(), ChooseLookup);

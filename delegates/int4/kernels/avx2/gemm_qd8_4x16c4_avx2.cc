@@ -158,7 +158,6 @@ Values<kRows> ChannelValues(const GemmShape& shape, const DynamicGemmTile& tile,
   Values<kRows> values;
   TFQ_UNROLL
   for (int m = 0; m < kRows; ++m) {
-    if (m >= tile.m) break;
     const RowQuantization& row = tile.stage.rows[m];
     TFQ_UNROLL
     for (int v = 0; v < 2; ++v) {
@@ -187,7 +186,7 @@ Values<kRows> BlockValues(const GemmShape& shape, const DynamicGemmTile& tile, c
     Sums<kRows> sums;
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
-      const int32_t* block_sums = tile.stage.block_sums + (m < tile.m ? m : 0) * blocks;
+      const int32_t* block_sums = tile.stage.block_sums + m * blocks;
       sums.wide[m][0] = sums.wide[m][1] = _mm256_set1_epi32(-kWeightOffset * block_sums[b]);
     }
     PrefetchAfter(part);
@@ -207,7 +206,6 @@ Values<kRows> BlockValues(const GemmShape& shape, const DynamicGemmTile& tile, c
   const ScaledSection section = ReadScaledSection(block, kNr);
   TFQ_UNROLL
   for (int m = 0; m < kRows; ++m) {
-    if (m >= tile.m) break;
     const __m256 zero_point = _mm256_set1_ps(static_cast<float>(tile.stage.rows[m].zero_point));
     TFQ_UNROLL
     for (int v = 0; v < 2; ++v) {
@@ -236,7 +234,6 @@ void RunRows(const GemmShape& shape, const DynamicGemmTile& tile) {
     const float* bias = ReadScaledSection(block, kNr).bias;
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) {
-      if (m >= tile.m) break;
       const __m256 row_scale = _mm256_set1_ps(tile.stage.rows[m].scale);
       alignas(32) float part[kNr];
       const bool whole = tile.n_end - n >= kNr;
@@ -257,6 +254,8 @@ void Run(const GemmShape& shape, const DynamicGemmTile& tile) {
       return RunRows<1>(shape, tile);
     case 2:
       return RunRows<2>(shape, tile);
+    case 3:
+      return RunRows<3>(shape, tile);
     default:
       return RunRows<4>(shape, tile);
   }

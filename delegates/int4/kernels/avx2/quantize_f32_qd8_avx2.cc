@@ -103,8 +103,8 @@ float LargestOf(const float* row, int32_t count) {
   return value;
 }
 
-void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
-             RowQuantization* quantization) {
+void RunFixed(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
+              RowQuantization* quantization) {
   const FixedScale scale = ScaleOfLargest(LargestOf(row, count));
   for (int32_t d = 0; d < kDigits; ++d) quantization[d] = scale.digits[d];
   const __m256 inverse = _mm256_set1_ps(scale.inverse);
@@ -141,6 +141,6 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
 
 const QuantizeKernel quantize_f32_qd8_avx2 = {"quantize_f32_qd8_avx2", CpuTier::kAvx2, 1, RunOne};
 
-const QuantizeKernel quantize_f32_qd8x4_avx2 = {"quantize_f32_qd8x4_avx2", CpuTier::kAvx2, kDigits, RunFour};
+const QuantizeKernel quantize_f32_qd8x3_avx2 = {"quantize_f32_qd8x3_avx2", CpuTier::kAvx2, kDigits, RunFixed};
 
 }  // namespace tfq::int4

@@ -82,7 +82,7 @@ float LargestOf(const float* row, int32_t count) {
   return vgetq_lane_f32(vreinterpretq_f32_u32(vdupq_n_u32(vmaxvq_u32(largest))), 0);
 }
 
-// With 128 added to each digit, the digits of a number are its bytes.
+// With 128 added to each digit, the digits of a number are its bytes, of which the highest is 0.
 inline int8x16_t DigitBytes(const float* from, float inverse) {
   // What is not a number becomes 0, and so does all of a row whose inverse is 0.
   const uint32x4_t q = vreinterpretq_u32_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(from), inverse)));
@@ -90,8 +90,8 @@ inline int8x16_t DigitBytes(const float* from, float inverse) {
   return vreinterpretq_s8_u32(veorq_u32(vaddq_u32(q, half), half));
 }
 
-void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
-             RowQuantization* quantization) {
+void RunFixed(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
+              RowQuantization* quantization) {
   const FixedScale scale = ScaleOfLargest(LargestOf(row, count));
   for (int32_t d = 0; d < kDigits; ++d) quantization[d] = scale.digits[d];
   const int32_t blocks = block == 0 ? 0 : count / block;
@@ -99,7 +99,7 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
   const int32_t piece = block == 0 ? whole : block;
   int32_t i = 0;
   while (i < whole) {
-    int32x4_t sums[kDigits] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    int32x4_t sums[kDigits] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
     for (const int32_t end = i + piece; i < end; i += kStep) {
       int8x16_t numbers[4];
       TFQ_UNROLL
@@ -107,7 +107,7 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
       const int8x16_t even[2] = {vuzp1q_s8(numbers[0], numbers[1]), vuzp1q_s8(numbers[2], numbers[3])};
       const int8x16_t odd[2] = {vuzp2q_s8(numbers[0], numbers[1]), vuzp2q_s8(numbers[2], numbers[3])};
       const int8x16_t digits[kDigits] = {vuzp1q_s8(even[0], even[1]), vuzp1q_s8(odd[0], odd[1]),
-                                         vuzp2q_s8(even[0], even[1]), vuzp2q_s8(odd[0], odd[1])};
+                                         vuzp2q_s8(even[0], even[1])};
       TFQ_UNROLL
       for (int d = 0; d < kDigits; ++d) {
         vst1q_s8(values + ptrdiff_t(d) * count + i, digits[d]);
@@ -125,6 +125,6 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
 
 const QuantizeKernel quantize_f32_qd8_neon = {"quantize_f32_qd8_neon", CpuTier::kNeon, 1, RunOne};
 
-const QuantizeKernel quantize_f32_qd8x4_neon = {"quantize_f32_qd8x4_neon", CpuTier::kNeon, kDigits, RunFour};
+const QuantizeKernel quantize_f32_qd8x3_neon = {"quantize_f32_qd8x3_neon", CpuTier::kNeon, kDigits, RunFixed};
 
 }  // namespace tfq::int4

@@ -28,8 +28,8 @@ void RunOne(const float* row, int32_t count, int32_t block, int8_t* values, int3
   SumBlocks(values, count, block, block_sums);
 }
 
-void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
-             RowQuantization* quantization) {
+void RunFixed(const float* row, int32_t count, int32_t block, int8_t* values, int32_t* block_sums,
+              RowQuantization* quantization) {
   float largest = 0;
   for (int32_t i = 0; i < count; ++i) {
     const float magnitude = std::abs(row[i]);
@@ -48,7 +48,7 @@ void RunFour(const float* row, int32_t count, int32_t block, int8_t* values, int
 
 const QuantizeKernel quantize_f32_qd8_reference = {"quantize_f32_qd8_reference", CpuTier::kReference, 1, RunOne};
 
-const QuantizeKernel quantize_f32_qd8x4_reference = {"quantize_f32_qd8x4_reference", CpuTier::kReference, kDigits,
-                                                     RunFour};
+const QuantizeKernel quantize_f32_qd8x3_reference = {"quantize_f32_qd8x3_reference", CpuTier::kReference, kDigits,
+                                                     RunFixed};
 
 }  // namespace tfq::int4
