@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -571,7 +571,7 @@ def _tries(state: State, config: Any) -> tuple[dict[tuple[str, ...], State], lis
         try:
             for name in names[len(known) :]:
                 watched(name, 0, None)
-                tried, _ = PASSES[name](tried, recipes.PASSES[name]())
+                tried, _ = PASSES[name](tried, recipes.PASSES[name].model_validate({}))
             made[names] = replace(tried, progress=state.progress)
         except _OutOfTime:
             given_up.append(names)
@@ -595,28 +595,67 @@ def _scorer(state: State, held_out: Data) -> Callable[[Graph, Plan], Score]:
 
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    trained = _trained(state, config)
+    return replace(state, graph=trained.graph, plan=trained.plan), {"history": trained.history}
+
+
+def _learn_bits(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    from tfq_pipeline.passes.cost import COSTS, read_latencies, work
+    from tfq_pipeline.train.learned_bits import LearnedBits, trajectory, without_trajectory
+
+    kind, share = config.budget.cost
+    table = {} if config.latency_table is None else read_latencies(config.latency_table)
+    bits = LearnedBits(
+        config.widths,
+        kind,
+        share,
+        tuple((layer, tuple(entries.items())) for layer, entries in table.items()),
+        config.bits_learning_rate,
+        config.error,
+        config.regularization,
+    )
+    trained = _trained(state, config, weights="lsq", bits=bits)
+    layers = work(trained.graph, trained.plan)
+
+    def kilobytes(cost: str) -> list[float]:
+        widths = [{n: t.bits for n, t in plan.weights.items()} for plan in (_plan(state), trained.plan)]
+        return [round(sum(COSTS[cost](layers[n], of[n]) for n in layers), 3) for of in widths]
+
+    entry = {
+        "bits": {name: planned.bits for name, planned in trained.plan.weights.items()},
+        "budget": {kind: share},
+        "kilobytes": {"at their bits": kilobytes("bits"), "in the file": kilobytes("size")},
+        "trajectory": trajectory(trained.history),
+        "history": without_trajectory(trained.history),
+        "layers_by_bits": _layers_by_bits(trained.plan),
+    }
+    return replace(state, graph=trained.graph, plan=trained.plan), entry
+
+
+def _trained(state: State, config: Any, **more: Any) -> Any:
+    """What training makes of a plan, with the pass's options that `Training` has by the same name, and more."""
     from tfq_pipeline.train.distillation import Distillation
     from tfq_pipeline.train.qat import Training, qat
 
     if state.plan is None:
-        raise BadInput("recipe: 'qat' trains a plan; put 'quantize' before it")
+        raise BadInput(f"recipe: '{config.kind}' trains a plan; put 'quantize' before it")
     assert state.sources.train is not None
     if not isinstance(state.graph, KerasGraph):
-        raise BadInput("recipe: 'qat' trains a Keras model; pass the model that the .tflite came from")
-    asked = config.model_dump(exclude={"distil"})
+        raise BadInput(f"recipe: '{config.kind}' trains a Keras model; pass the model that the .tflite came from")
+    names = {field.name for field in fields(Training)} & set(type(config).model_fields)
+    asked = {name: getattr(config, name) for name in names}
     taught = None if config.distil is None else Distillation(**config.distil.model_dump())
-    options = Training(seed=state.seed, distillation=taught, **asked)
+    options = Training(seed=state.seed, distillation=taught, **asked, **more)
     teacher = state.reference if isinstance(state.reference, KerasGraph) else None
-    trained = qat(
+    return qat(
         state.graph,
         state.plan,
         state.sources.train,
         options,
-        lambda done, of: state.progress("qat", done, of),
+        lambda done, of: state.progress(config.kind, done, of),
         teacher,
         state.checkpoints,
     )
-    return replace(state, graph=trained.graph, plan=trained.plan), {"history": trained.history}
 
 
 def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -656,6 +695,7 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     **dict.fromkeys(_TUNERS, _reconstruct_blocks),
     "analytic_bias_correction": _analytic_bias_correction,
     "accuracy_aware": _accuracy_aware,
+    "learn_bits": _learn_bits,
     "qat": _qat,
     "convert": _convert,
 }

@@ -70,6 +70,8 @@ def _no_zero_points(symmetric: object) -> object:
     return symmetric
 
 
+Share = Annotated[float, Field(gt=0, le=4)]
+
 Symmetric = Annotated[Literal[True], BeforeValidator(_no_zero_points)]
 
 
@@ -391,10 +393,7 @@ class Distil(_Options):
     feature_weight: Annotated[float, Field(ge=0, description="of each, relative to the teacher's variance")] = 1.0
 
 
-class Qat(_Pass):
-    """Quantization-aware training of what `quantize` decided, on labelled data."""
-
-    kind: ClassVar[str] = "qat"
+class _Training(_Pass):
     after: ClassVar[tuple[str, ...]] = ("quantize",)
     needs: ClassVar[str | None] = "train"
     epochs: Annotated[int, Field(ge=1)] = 1
@@ -403,19 +402,72 @@ class Qat(_Pass):
     optimizer: Literal["adam", "sgd"] = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1, description="share of an activation range kept at each step")] = 0.99
     samples: Annotated[int, Field(ge=1, description="at most so many samples an epoch")] | None = None
-    weights: Annotated[
-        Literal["min_max", "lsq", "logarithmic", "ternary", "binary"],
-        Field(description="how scales are found; ternary and binary are for weights of 2 bits, others follow min_max"),
-    ] = "min_max"
     activations: Literal["moving_average", "lsq", "lsq_plus", "pact"] = "moving_average"
     decay: Annotated[float, Field(ge=0, description="of the squares of pact's clipping levels")] = 0.0
 
     distil: Distil | None = None
 
     @model_validator(mode="after")
-    def _decay_is_used(self) -> Qat:
+    def _decay_is_used(self) -> _Training:
         if self.decay and self.activations != "pact":
             raise ValueError(f"decay belongs to activations pact, not to {self.activations}; leave it out")
+        return self
+
+
+class Qat(_Training):
+    """Quantization-aware training of what `quantize` decided, on labelled data."""
+
+    kind: ClassVar[str] = "qat"
+    weights: Annotated[
+        Literal["min_max", "lsq", "logarithmic", "ternary", "binary"],
+        Field(description="how scales are found; ternary and binary are for weights of 2 bits, others follow min_max"),
+    ] = "min_max"
+
+
+class Budget(_Options):
+    """What weights of learned bits may cost, as a share of what the plan before costs: one of these."""
+
+    bits: Share | None = None
+    size: Annotated[Share | None, Field(description="bytes in the file, which holds 2 and 3 bits as 4")] = None
+    operations: Annotated[Share | None, Field(description="multiplications x bits x bits")] = None
+    energy: Annotated[Share | None, Field(description="modelled: arithmetic and reading the weights once")] = None
+    latency: Annotated[Share | None, Field(description="after latency_table")] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError(f"wants one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def cost(self) -> tuple[str, float]:
+        """The cost's name and the share."""
+        ((name, share),) = self.model_dump(exclude_none=True).items()
+        return name, share
+
+
+class LearnBits(_Training):
+    """Learns the bits of each layer's weights by gradient, under a budget (Yang 2021)."""
+
+    kind: ClassVar[str] = "learn_bits"
+    budget: Budget
+    widths: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=8)], ...],
+        Field(strict=False, min_length=2, description="bits to choose from, ascending"),
+    ] = (2, 3, 4, 8)
+    bits_learning_rate: Annotated[float, Field(gt=0, le=1, description="of widths passed in a step")] = 0.02
+    error: Annotated[float, Field(ge=0, description="weight of the error of rounding in the loss")] = 0.0
+    regularization: Annotated[float, Field(ge=0, description="weight of the mean bits in the loss")] = 0.0
+    latency_table: Annotated[
+        str | None, Field(description='JSON file of milliseconds by layer and bits: {"conv": {"4": 0.11, "8": 0.09}}')
+    ] = None
+
+    @model_validator(mode="after")
+    def _table_is_used(self) -> LearnBits:
+        if list(self.widths) != sorted(set(self.widths)):
+            raise ValueError("widths are not ascending; write them as [2, 3, 4, 8]")
+        if (self.budget.latency is None) != (self.latency_table is None):
+            raise ValueError("budget latency and latency_table belong together; give both or none")
         return self
 
 
@@ -447,6 +499,7 @@ PassConfig = (
     | Brecq
     | BiasTuning
     | AccuracyAware
+    | LearnBits
     | Qat
     | Convert
 )

@@ -157,7 +157,7 @@ def _weight(spec: LayerSpec, planned: TensorPlan | None, how: Techniques) -> Wei
     kernel = spec.weights[0]
     lies = layout(spec.name, spec.cls.__name__, kernel.shape, planned)
     start = lies.from_plan(planned.affine.scale)
-    return weight_quantizer(how, planned.bits).starting(planned.bits, kernel.reshape(lies.view), start)
+    return weight_quantizer(spec.name, planned.bits, kernel.reshape(lies.view), start, how)
 
 
 def _activation(layer: str, plan: Plan, how: Techniques) -> ActivationQuantizer | None:

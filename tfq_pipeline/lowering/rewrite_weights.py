@@ -13,15 +13,10 @@ from tfq_pipeline.numerics.fixed_point import excess_of_double_rounding
 from tfq_pipeline.plan import TensorPlan
 from tfq_pipeline.tflite import edit
 from tfq_pipeline.tflite import flatbuffer as fb
-from tfq_pipeline.tflite.operators import LINEAR, ROUNDED_TWICE
+from tfq_pipeline.tflite.operators import LINEAR, ROUNDED_TWICE, stored_bits
 
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1024  # the largest that a double holds
-
-
-def storage_type(bits: int) -> str:
-    """TFLite type that holds weights of so many bits."""
-    return "INT4" if bits <= 4 else "INT8"
 
 
 def write_weights(
@@ -44,7 +39,7 @@ def write_weights(
         return ()
     at = LINEAR[op.name]
     weights = edit.own_constant(model, op, at.weights, "")
-    fb.set_array(model, weights, storage_type(planned.bits), planned.integers(layer.kernel))
+    fb.set_array(model, weights, f"INT{stored_bits(planned.bits)}", planned.integers(layer.kernel))
     if planned.group_size is None:
         affine = planned.affine
         weights.quantization = edit.quantization(affine.scale, affine.zero_point, affine.axis)

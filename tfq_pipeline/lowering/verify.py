@@ -20,13 +20,13 @@ from tfq_pipeline.data import Data
 from tfq_pipeline.errors import DeviceFailed, GateFailed
 from tfq_pipeline.graph.protocol import Graph, LinearOp
 from tfq_pipeline.lowering.reference import float_activations
-from tfq_pipeline.lowering.rewrite_weights import storage_type
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite import metadata
 from tfq_pipeline.tflite.inspect import encoded_weights, float_ops, unfolded_batch_norms, weight_scales
 from tfq_pipeline.tflite.interpreter import RUNTIMES, first_line, open_model
 from tfq_pipeline.tflite.load_check import loads_in_tflite_runtime
+from tfq_pipeline.tflite.operators import stored_bits
 
 # Operators whose int8 scale TFLite fixes and that stretch small differences; their input is compared instead of their
 # output.
@@ -257,7 +257,9 @@ def check_weights(model: Any, linear: Sequence[LinearOp], plan: Plan) -> None:
             continue
         tensor = encoded_weights(model, op)
         wanted = planned.integers(by_name[entry["layer"]].kernel)
-        if fb.type_name(tensor) != storage_type(planned.bits) or not np.array_equal(fb.array(model, tensor), wanted):
+        if fb.type_name(tensor) != f"INT{stored_bits(planned.bits)}" or not np.array_equal(
+            fb.array(model, tensor), wanted
+        ):
             raise GateFailed(
                 f"layer '{entry['layer']}': the file's weights are not the plan's {planned.bits}-bit integers"
             )

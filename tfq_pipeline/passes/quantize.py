@@ -114,7 +114,7 @@ def quantize(
         if spec is None:
             weights[op.name] = FLOAT
             continue
-        spec, why = _runnable(op, spec, source)
+        spec, why = runnable(op, spec, source)
         if why is not None:
             reasons[op.name] = why
         weights[op.name] = planned = weight_plan(op, spec, source)
@@ -188,7 +188,7 @@ def _activation_requests(tensors: Sequence[Tensor], asked: Mapping[str, LayerReq
     return found
 
 
-def _runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Request, str | None]:
+def runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Request, str | None]:
     """What is asked of weights in a form that runtimes have kernels for, and why where that is something else."""
     reads: Reads = ("decoded" if asked.decoded else "dynamic") if source is None else _INTEGER_READS[source.bits]
     why = None

@@ -114,6 +114,47 @@ def cells(rows: Sequence[str], columns: Sequence[str], values: Mapping[tuple[str
         return _svg(figure, described)
 
 
+@dataclass(frozen=True)
+class Trace:
+    """One small curve: its label, its values, its colour's name, and what is written at its end."""
+
+    label: str
+    values: Sequence[float]
+    colour: str
+    note: str
+
+
+def traces(rows: Sequence[Trace], places: Sequence[float], low: float, high: float, unit: str, described: str) -> str:
+    """Small curves one under the other, all from `low` to `high`.
+
+    Args:
+        rows: at least one, each with a value for each place.
+        places: along the axis, ascending.
+        low, high: what the foot and the top of a row stand for.
+        unit: of the places, under the axis.
+        described: the figure in one sentence, for readers who do not see it.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_RC):  # type: ignore[arg-type]
+        figure = Figure(figsize=(_WIDTH, 0.62 + _ROW * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for number, row in enumerate(rows):
+            foot = number + 0.9
+            heights = [foot - 0.8 * (value - low) / (high - low) for value in row.values]
+            axes.axhline(foot, color=_COLOURS["--line"], linewidth=0.6)
+            axes.plot(places, heights, color=_COLOURS[row.colour], linewidth=1.4)
+            axes.text(places[-1], heights[-1], f"  {row.note}", va="center", color=_COLOURS["--ink"], fontsize=9.5)
+        axes.set_yticks([number + 0.5 for number in range(len(rows))], [row.label for row in rows], fontsize=8.5)
+        axes.set_ylim(len(rows), 0)
+        axes.set_xlim(places[0], places[-1] + 0.15 * ((places[-1] - places[0]) or 1.0))
+        axes.set_xlabel(unit, fontsize=9)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        return _svg(figure, described)
+
+
 def colours() -> str:
     """The style sheet that says what the colours' names stand for, on light and on dark ground."""
     return (resources.files("tfq_pipeline.report") / "colours.css").read_text("utf-8")

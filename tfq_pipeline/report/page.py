@@ -13,7 +13,7 @@ from typing import Any
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.report import figures
-from tfq_pipeline.report.figures import Bar
+from tfq_pipeline.report.figures import Bar, Trace
 from tfq_pipeline.report.run import FILE, document_of, load, whole_folder, with_runs
 
 PAGE = "report.html"
@@ -201,6 +201,7 @@ def _figures(runs: Sequence[Mapping[str, Any]], benchmarks: Sequence[Mapping[str
     if any(_drop(r) is not None for r in runs):
         made.insert(0, _drops(runs))
     made.append(_bits(runs))
+    made += [_learned(r["recipe"], p) for r in runs for p in r["passes"] if p.get("trajectory", {}).get("step")]
     for emulated in (False, True):
         chosen = [b for b in benchmarks if b["emulated"] == emulated]
         if chosen:
@@ -252,6 +253,28 @@ def _bits(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "title": "Bits of each layer's weights",
         "caption": "Read back from the files, in the order of execution.",
         "svg": figures.cells([r["recipe"] for r in runs], layers, values, "Bits of the weights by recipe and layer"),
+    }
+
+
+def _learned(recipe: str, learned: Mapping[str, Any]) -> dict[str, str]:
+    """The bits of each layer over the steps of a pass that learned them."""
+    trajectory, final = learned["trajectory"], learned["bits"]
+    rows = [
+        Trace(layer, values, figures.bits_colour(final[layer]), str(final[layer]))
+        for layer, values in trajectory["bits"].items()
+    ]
+    bits = [value for row in rows for value in row.values]
+    ((cost, share),) = learned["budget"].items()
+    at_bits, in_file = (learned["kilobytes"][kind] for kind in ("at their bits", "in the file"))
+    low, high = min(bits), max(max(bits), min(bits) + 1.0)
+    return {
+        "title": f"Bits learned by {recipe}",
+        "caption": f"From {low:.1f} (foot of a row) to {high:.1f} bits, and the width that was taken; {cost} held to "
+        f"{share:g} of the plan's. Weights at their bits went from {at_bits[0]:.1f} to {at_bits[1]:.1f} kB, "
+        f"in the file, which holds 2 and 3 bits as 4, from {in_file[0]:.1f} to {in_file[1]:.1f} kB.",
+        "svg": figures.traces(
+            rows, trajectory["step"], low, high, "training steps", "Bits of each layer over training"
+        ),
     }
 
 

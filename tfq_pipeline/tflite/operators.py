@@ -57,6 +57,12 @@ INT4_KERNELS: Mapping[str, frozenset[Reads]] = MappingProxyType(
 # which rounds once, leaves them alone (docs/arithmetic.md).
 ROUNDED_TWICE = frozenset({"DEPTHWISE_CONV_2D"})
 
+
+def stored_bits(bits: int) -> int:
+    """Bits that each weight of so many takes in a file: the types that kernels read are INT4 and INT8."""
+    return 4 if bits <= 4 else 8
+
+
 # Operators whose INT4 weights may have one scale for each group of input channels, read as "dynamic"; the kernels take
 # others and compute nonsense.
 GROUPED = frozenset({"FULLY_CONNECTED"})

@@ -27,6 +27,7 @@ from tfq_pipeline.passes.calibrate import scale_source, shared_scales
 from tfq_pipeline.passes.quantize import with_legal_scales
 from tfq_pipeline.plan import Plan, TensorPlan
 from tfq_pipeline.train.checkpoint import Checkpoint, assign, fingerprint
+from tfq_pipeline.train.companion import Companion
 from tfq_pipeline.train.distillation import (
     TASK,
     TEACHER,
@@ -36,6 +37,7 @@ from tfq_pipeline.train.distillation import (
     lesson,
     logits_loss,
 )
+from tfq_pipeline.train.learned_bits import LearnedBits, LearningBits, budget
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Training:
         weights, activations: how their scales are found, names in `annotate.quantizers`.
         decay: of PACT's clipping levels.
         distillation: what a teacher has a say in, None for labels alone.
+        bits: how bits of weights are learned, None to keep the plan's.
     """
 
     epochs: int
@@ -66,6 +69,7 @@ class Training:
     activations: str = "moving_average"
     decay: float = 0.0
     distillation: Distillation | None = None
+    bits: LearnedBits | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,16 @@ def qat(
     started = graph.with_weights(
         {op.name: Weights(_starting_kernel(plan.weights[op.name], op.kernel), op.bias) for op in graph.linear_ops()}
     )
-    how = Techniques(options.weights, options.activations, options.momentum, options.decay, frozen)
+    spending = None if options.bits is None else budget(graph, plan, options.bits)
+    how = Techniques(
+        options.weights,
+        options.activations,
+        options.momentum,
+        options.decay,
+        frozen,
+        widths={} if spending is None else spending.widths,
+        pace=1.0 if options.bits is None else options.bits.learning_rate / options.learning_rate,
+    )
     model = annotate(started.before_fixed_outputs(), plan, how)
 
     def epoch(number: int) -> Data:
@@ -153,7 +166,14 @@ def qat(
         weights = {TASK: 1.0 - distilled.weight, TEACHER: distilled.weight}
         losses.update({feature(name): feature_loss for name in distilled.features})
         weights.update({feature(name): distilled.feature_weight for name in distilled.features})
+    history: dict[str, list[float]] = {}
+    companions: list[Companion] = []
+    if options.bits is not None and spending is not None:
+        quantizers = {name: _weight_quantizer(model, name) for name in spending.widths}
+        companions.append(LearningBits(quantizers, spending, options.bits, history))
     student = _with_outputs(model, {name: name.removeprefix(feature("")) for name in losses if name != TASK})
+    for companion in companions:
+        student.add_loss(companion.loss)
     optimizer = optimizers[options.optimizer]()
     student.compile(optimizer=optimizer, loss=losses, loss_weights=weights, metrics={TASK: _metrics(classes, binary)})
     optimizer.build(student.trainable_variables)
@@ -165,12 +185,12 @@ def qat(
         return {TASK: batch.labels, **({} if said is None else said(batch.inputs))}
 
     refused: list[TfqError] = []
-    state = [*student.variables, *optimizer.variables]
+    state = [*student.variables, *optimizer.variables, *(v for companion in companions for v in companion.state)]
     file = None if checkpoints is None else checkpoints / f"{fingerprint(graph, plan, options, data.name)}.npz"
     kept = None if file is None else Checkpoint.load(file)
     if kept is not None:
         assign(state, kept.variables)
-    history: dict[str, list[float]] = {} if kept is None else kept.history
+        history.update(kept.history)
     epochs = itertools.count(begin := 0 if kept is None else kept.epochs)
 
     def batches() -> Any:
@@ -204,6 +224,7 @@ def qat(
             Checkpoint(tuple(v.numpy() for v in state), number + 1, history).save(file)
 
     callbacks = [
+        *companions,
         tf_keras.callbacks.LambdaCallback(on_train_batch_end=count, on_epoch_end=keep),
         tf_keras.callbacks.TerminateOnNaN(),
     ]
@@ -234,6 +255,12 @@ def _with_outputs(model: Any, layers: Mapping[str, str]) -> Any:
     }
     outputs = {name: named(tensor, name) for name, tensor in {TASK: model.output, **tensors}.items()}
     return tf_keras.Model(model.inputs, outputs, name=model.name)
+
+
+def _weight_quantizer(model: Any, layer: str) -> tuple[Any, Any, Any]:
+    """A layer's kernel, its quantizer, and the quantizer's variables."""
+    ((kernel, quantizer, variables),) = model.get_layer(PREFIX + layer)._weight_vars
+    return kernel, quantizer, variables
 
 
 def _loss(classes: bool, binary: bool) -> Any:
@@ -273,11 +300,12 @@ def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Pla
         updates[op.name] = Weights(np.ascontiguousarray(kind.to_tflite(kernel)), bias)
         if planned.affine is not None:
             lies = layout(op.name, op.type, kernel.shape, planned)
-            ((_, quantizer, variables),) = wrapper._weight_vars
+            _, quantizer, variables = _weight_quantizer(model, op.name)
             seen = kernel.reshape(lies.view)
             integers = quantizer.integers(seen, variables)
             values = None if integers is None else np.ascontiguousarray(kind.to_tflite(integers.reshape(kernel.shape)))
-            learned[op.name] = lies.to_plan(np.asarray(quantizer.scale(seen, variables))), values
+            scale = lies.to_plan(np.asarray(quantizer.scale(seen, variables)))
+            learned[op.name] = quantizer.width(variables), scale, values
     trained = graph.with_weights(updates)
     tensors = trained.tensors()
     moved = plan.with_activations(_trained_activations(model, graph, plan))
@@ -286,9 +314,10 @@ def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Pla
         planned = plan.weights[op.name]
         if planned.affine is not None:
             source = None if op.name in plan.floats else moved.activations[scale_source(tensors, op.input)].affine
-            scale, values = learned[op.name]
-            affine = with_legal_scales(op, replace(planned.affine, scale=scale), source, planned.group_size)
-            weights[op.name] = replace(planned, affine=affine, values=values)
+            bits, scale, values = learned[op.name]
+            affine = replace(planned.affine, bits=bits, scale=scale)
+            affine = with_legal_scales(op, affine, source, planned.group_size)
+            weights[op.name] = replace(planned, bits=bits, affine=affine, values=values)
     return trained, moved.with_weights(weights)
 
 

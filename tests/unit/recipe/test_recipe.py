@@ -60,6 +60,26 @@ def test_schema_accepts_the_built_in_recipes() -> None:
         jsonschema.validate(yaml.safe_load(BASE.replace("bits: 4", "bits: 9")), schema)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{}", "learn_bits.budget: is missing; add it"),
+        ("{budget: {}}", "learn_bits.budget: wants one of bits, size, operations, energy, latency"),
+        ("{budget: {bits: 0.8, size: 1}}", "learn_bits.budget: wants one of bits, size, operations, energy, latency"),
+        ("{budget: {bit: 0.8}}", "learn_bits.budget.bit: unknown key; did you mean 'bits'?"),
+        ("{budget: {bits: 0}}", "learn_bits.budget.bits: is 0; allowed: a number > 0 and <= 4"),
+        ("{budget: {latency: 1}}", "learn_bits: budget latency and latency_table belong together; give both or none"),
+        ("{budget: {bits: 1}, widths: [4, 2]}", "learn_bits: widths are not ascending; write them as [2, 3, 4, 8]"),
+        ("{budget: {bits: 1}, widths: [4, 9]}", "learn_bits.widths: is 9; allowed: a whole number 2..8"),
+    ],
+)
+def test_budgets_of_learned_bits(options: str, message: str) -> None:
+    wanted = BASE.replace("  - convert", f"  - learn_bits: {options}\n  - convert")
+    with pytest.raises(BadInput) as caught:
+        recipe.parse(wanted, "my.yaml", "my")
+    assert str(caught.value) == f"my.yaml, line 10: {message}"
+
+
 def test_only_static_activations_need_ranges() -> None:
     bare = "version: 1\npasses:\n  - quantize: {activations: {mode: MODE}}\n  - convert\n"
     for mode in ("dynamic", "float"):

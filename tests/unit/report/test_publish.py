@@ -114,6 +114,34 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
         report.publish(tmp_path / "file" / "run", DOCUMENT)
 
 
+def test_learned_bits_are_drawn_over_the_steps() -> None:
+    learned = {
+        "name": "learn_bits",
+        "seconds": 2.0,
+        "bits": {"conv": 3, "dense": 8},
+        "budget": {"bits": 0.85},
+        "kilobytes": {"at their bits": [4.0, 3.25], "in the file": [4.0, 5.5]},
+        "trajectory": {
+            "step": [10.0, 20.0],
+            "cost": [1.0, 0.85],
+            "multiplier": [0.1, 0.2],
+            "bits": {"conv": [4.0, 2.9], "dense": [4.0, 7.1]},
+        },
+    }
+    made = report.pictures({**DOCUMENT, "passes": [learned]})["bits-learned-by-mine.svg"]
+    ElementTree.fromstring(made)
+    assert [text for text in re.findall(r">\s*([\w.]+)\s*</text>", made) if text in ("conv", "dense", "3", "8")] == [
+        "conv",
+        "dense",
+        "3",
+        "8",
+    ]
+    page = report.page.page({**DOCUMENT, "runs": [{**DOCUMENT, "passes": [learned]}]})
+    assert "From 2.9 (foot of a row) to 7.1 bits" in page
+    assert "bits held to 0.85 of the plan&#39;s" in page
+    assert "in the file, which holds 2 and 3 bits as 4, from 4.0 to 5.5 kB" in page
+
+
 def test_pictures_stand_alone() -> None:
     made = report.pictures(DOCUMENT)
     assert list(made) == ["accuracy-lost.svg", "file-size.svg", "bits-of-each-layer-s-weights.svg"]

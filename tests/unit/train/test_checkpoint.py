@@ -18,13 +18,15 @@ from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
 from tfq_pipeline.plan import compare
 from tfq_pipeline.train.checkpoint import Checkpoint, writable_folder
 from tfq_pipeline.train.distillation import Distillation
+from tfq_pipeline.train.learned_bits import LearnedBits
 from tfq_pipeline.train.qat import Training, qat
 
 ROOT = Path(__file__).parents[3]
 EPOCHS, STEPS = 4, 3
+BITS = LearnedBits((2, 3, 4, 8), "bits", 0.9)
 
 
-def run(checkpoints, kill_at=None, learning_rate=1e-2):
+def run(checkpoints, kill_at=None, learning_rate=1e-2, bits=None):
     """Trains; the process kills itself after a step, as the kernel would."""
     graph = KerasGraph.from_model(mixed_net()).fold_batch_norm()
     fixed = images(96, batch=32)
@@ -36,7 +38,9 @@ def run(checkpoints, kill_at=None, learning_rate=1e-2):
     data = Data("mixed", fixed.open, 96, reopen=batches)
     asked = LayerRequest(Request(4, True, "channel"), Request(8, False))
     plan = quantize(graph, calibrate(graph, fixed, "minmax", 96), lambda *_: asked)
-    options = Training(EPOCHS, 32, learning_rate, weights="lsq", activations="lsq_plus", distillation=Distillation(0.5))
+    options = Training(
+        EPOCHS, 32, learning_rate, weights="lsq", activations="lsq_plus", distillation=Distillation(0.5), bits=bits
+    )
     seen = []
 
     def progress(done, of):
@@ -47,16 +51,17 @@ def run(checkpoints, kill_at=None, learning_rate=1e-2):
     return qat(graph, plan, data, options, progress, checkpoints=checkpoints), seen
 
 
-@pytest.mark.parametrize("kill_at", [2 * STEPS + 2])
-def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, kill_at):
+@pytest.mark.parametrize(("kill_at", "bits"), [(2 * STEPS + 2, None), (3 * STEPS + 2, BITS)])
+def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, kill_at, bits):
     module = "tests.unit.train.test_checkpoint"
-    code = f"from pathlib import Path; from {module} import run; run(Path({str(tmp_path)!r}), {kill_at})"
+    options = f"Path({str(tmp_path)!r}), {kill_at}, bits={bits!r}"
+    code = f"from pathlib import Path; from {module} import LearnedBits, run; run({options})"
     killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [file.suffix for file in tmp_path.iterdir()] == [".npz"]
-    resumed, seen = run(tmp_path)
-    assert seen == list(range(2 * STEPS + 1, EPOCHS * STEPS + 1))
-    straight, _ = run(None)
+    resumed, seen = run(tmp_path, bits=bits)
+    assert seen == list(range(kill_at // STEPS * STEPS + 1, EPOCHS * STEPS + 1))
+    straight, _ = run(None, bits=bits)
     assert resumed.history == straight.history
     assert compare(resumed.plan, straight.plan) == ()
     for a, b in zip(resumed.graph.linear_ops(), straight.graph.linear_ops(), strict=True):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer, WeightQuantizer
 from tfq_pipeline.annotate.quantizers.binary import BinaryWeights
+from tfq_pipeline.annotate.quantizers.fractional import FractionalWeights
 from tfq_pipeline.annotate.quantizers.logarithmic import LogarithmicWeights
 from tfq_pipeline.annotate.quantizers.lsq import LSQActivation, LSQWeights
 from tfq_pipeline.annotate.quantizers.lsq_plus import LSQPlusActivation
@@ -26,6 +29,8 @@ class Techniques:
         decay: for "pact": of the squares of the clipping levels, in the loss.
         momentum: for "moving_average": share of the old range that each step keeps; 1.0 freezes all.
         frozen: layers whose activation range never moves.
+        widths: by layer whose bits are learned, those to choose from; its weights follow no other technique.
+        pace: see `FractionalWeights`.
     """
 
     weights: str = "min_max"
@@ -33,6 +38,8 @@ class Techniques:
     momentum: float = 1.0
     decay: float = 0.0
     frozen: frozenset[str] = frozenset()
+    widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    pace: float = 1.0
 
 
 WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
@@ -47,9 +54,20 @@ WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
 TWO_BITS = frozenset({"ternary", "binary"})
 
 
-def weight_quantizer(how: Techniques, bits: int) -> type[WeightQuantizer]:
-    """The quantizer of weights of so many bits."""
-    return MinMaxWeights if how.weights in TWO_BITS and bits != 2 else WEIGHTS[how.weights]
+def weight_quantizer(layer: str, bits: int, kernel: np.ndarray, start: np.ndarray, how: Techniques) -> WeightQuantizer:
+    """The quantizer of a layer's weights that starts as a plan has them.
+
+    Args:
+        layer: its name.
+        bits: the plan's.
+        kernel: in the shape that it is seen in.
+        start: the plan's scales, of a shape that broadcasts over it.
+        how: what the scales do in training.
+    """
+    if layer in how.widths:
+        return FractionalWeights.between(how.widths[layer], bits, kernel, start, how.pace)
+    kind = MinMaxWeights if how.weights in TWO_BITS and bits != 2 else WEIGHTS[how.weights]
+    return kind.starting(bits, kernel, start)
 
 
 def _moving_average(start: Affine, momentum: float) -> ActivationQuantizer:
@@ -78,6 +96,7 @@ __all__ = [
     "ACTIVATIONS",
     "WEIGHTS",
     "ActivationQuantizer",
+    "FractionalWeights",
     "Techniques",
     "WeightQuantizer",
     "activation_quantizer",

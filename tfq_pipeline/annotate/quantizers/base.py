@@ -71,6 +71,11 @@ class WeightQuantizer(quantizers.Quantizer):
         """The scales in use, of the shape of `start`."""
         ...
 
+    def width(self, variables: Variables) -> int:
+        """The bits in use."""
+        del variables
+        return self.bits
+
     def integers(self, kernel: np.ndarray, variables: Variables) -> np.ndarray | None:
         """The integers in use, of the shape that the kernel is seen in; None where they are the nearest."""
         del kernel, variables

@@ -14,7 +14,12 @@ _LEAST_RATIO = 2.0**-10
 
 
 def learned(
-    layer: Any, name: str, shape: tuple[int, ...], ratio: float, penalty: Callable[[Any], Any] | None = None
+    layer: Any,
+    name: str,
+    shape: tuple[int, ...],
+    ratio: float,
+    penalty: Callable[[Any], Any] | None = None,
+    constraint: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A trainable ratio, see `in_units`.
 
@@ -24,9 +29,12 @@ def learned(
         shape: of the ratio.
         ratio: that it starts at.
         penalty: what the ratio adds to the loss.
+        constraint: what becomes of the ratio after each step.
     """
     start = tf_keras.initializers.Constant(ratio)
-    return layer.add_weight(name, shape=shape, initializer=start, regularizer=penalty, trainable=True)
+    return layer.add_weight(
+        name, shape=shape, initializer=start, regularizer=penalty, constraint=constraint, trainable=True
+    )
 
 
 def in_units(ratio: Any, unit: Any) -> Any:
