@@ -100,7 +100,7 @@ fuzz:  ## damaged models through the delegate for FUZZ_SECONDS (60), under ASan 
 	@$(cmake) -B $(NATIVE)/fuzz -DCMAKE_CXX_COMPILER=clang++ -DTFQ_FUZZ=ON -DTFQ_SANITIZE=address,undefined
 	@cmake --build $(NATIVE)/fuzz -j $(JOBS) --target int4_graph_fuzzer -- --quiet
 	@mkdir -p $(NATIVE)/fuzz/corpus
-	@# Damaged shapes ask for more memory than there is, and that is refused or never touched: no limit on a request.
+	@# Damaged shapes ask for more memory than there is, which ASan refuses (test/damaged_graph.cc): no limit of libFuzzer's.
 	@cd $(NATIVE)/fuzz && delegates/int4/int4_graph_fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=256 -timeout=20 \
 	  -malloc_limit_mb=100000000 -close_fd_mask=2 -print_final_stats=1 corpus
 

@@ -9,9 +9,10 @@
 #include "delegates/int4/delegate.h"
 #include "delegates/int4/test/layers.h"
 
-// A damaged shape asks for more memory than there is, which has to be survived.
+// A damaged shape asks for more memory than there is, which has to be survived: here there is a gigabyte for each
+// request.
 extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() {
-  return "allocator_may_return_null=1";
+  return "allocator_may_return_null=1:max_allocation_size_mb=1024";
 }
 
 namespace tfq::int4 {
