@@ -25,7 +25,7 @@ from tfq_pipeline.annotate.quantizers import (
     weight_quantizer,
 )
 from tfq_pipeline.errors import BadInput
-from tfq_pipeline.graph.functional import LayerSpec
+from tfq_pipeline.graph.functional import LayerSpec, TensorRef
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
 from tfq_pipeline.graph.protocol import Weights
@@ -125,7 +125,9 @@ def annotate(graph: KerasGraph, plan: Plan, how: Techniques = _FROZEN, batch_siz
         raise BadInput(f"layer '{missing[0]}': the plan does not name it; make the plan from this model")
 
     net = graph.net
-    for ref in net.inputs:
+    # TFMOT wraps layers of one argument alone; what stays float needs no wrapper.
+    bare = frozenset(plan.floats).difference(plan.weights)
+    for ref in [*net.inputs, *(TensorRef(call.id) for call in net.calls if call.layer in bare)]:
         name = net.call(ref).layer
         quantizer = _activation(name, plan, how)
         if quantizer is not None:
@@ -136,7 +138,8 @@ def annotate(graph: KerasGraph, plan: Plan, how: Techniques = _FROZEN, batch_siz
 
     def wrap(spec: LayerSpec) -> Any:
         made[spec.name] = layer = spec.make()
-        return layer if isinstance(layer, quantize_layer.QuantizeLayer) else _annotated(layer, spec, plan, how)
+        unwrapped = spec.name in bare or isinstance(layer, quantize_layer.QuantizeLayer)
+        return layer if unwrapped else _annotated(layer, spec, plan, how)
 
     with _keras.quantize_scope():
         annotated = net.build(wrap, batch_size)

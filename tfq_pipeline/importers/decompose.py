@@ -244,8 +244,8 @@ def _layer_normalization(parts: _Parts) -> Sequence[Ref] | None:
     return [parts.add("BatchNormalization", "affine", flags, normal, shape, *weights)]
 
 
-# A step of a recurrent layer: the parts, a name for the step, its input's share of the gates, the state before and the
-# layer's weights; gives the state after, whose first tensor is the output.
+# A step of a recurrent layer: the parts, a name for the step, its input's share of the gates and the state before; it
+# gives the state after, whose first tensor is the output.
 _Step = Callable[[_Parts, str, Ref, tuple[Ref, ...]], tuple[Ref, ...]]
 
 

@@ -161,7 +161,10 @@ class _Writer:
                 edit.map_inputs(op.operator, lambda i: self._as(i, None))
         else:
             self._integer_operator(op)
-        layer = self.graph.layer(op) if self.graph.is_linear(self.graph.ops[op.index]) else None
+        layer: str | None = self.graph.layer(op)
+        # Linear operators in a layer that was left whole are no weights of the plan.
+        if layer not in self.plan.weights or not self.graph.is_linear(self.graph.ops[op.index]):
+            layer = None
         if layer is not None:
             at = LINEAR[op.name].input
             source = None if layer in self.plan.floats else self.scales[int(self._source(op, at))]

@@ -250,9 +250,8 @@ def _with_outputs(model: Any, layers: Mapping[str, str]) -> Any:
     def named(tensor: Any, name: str) -> Any:
         return tf_keras.layers.Activation("linear", name=name)(tensor)
 
-    tensors = {
-        name: model.output if name == TEACHER else model.get_layer(PREFIX + of).output for name, of in layers.items()
-    }
+    written = {layer.name.removeprefix(PREFIX): layer for layer in model.layers}
+    tensors = {name: model.output if name == TEACHER else written[of].output for name, of in layers.items()}
     outputs = {name: named(tensor, name) for name, tensor in {TASK: model.output, **tensors}.items()}
     return tf_keras.Model(model.inputs, outputs, name=model.name)
 

@@ -199,3 +199,18 @@ def test_layers_are_chosen_by_name_type_and_operator(match):
     assert result.plan.floats == {"stem_softplus"}
     assert result.document["inspect"]["float_ops"] > 0
     assert result.document["verification"]["test"]["argmax_agreement"] >= 0.95
+
+
+def with_causal_attention():
+    sequence = old.Input((6, 4))
+    x = old.Dense(8, name="stem")(sequence)
+    x = old.MultiHeadAttention(2, 4, name="attention")(x, x, use_causal_mask=True)
+    return classified(tf_keras, sequence, x)
+
+
+def test_a_layer_that_is_left_whole_keeps_its_own_linear_operators_float():
+    result, _ = trained(with_causal_attention(), "[{match: {name: attention}, skip: true}]")
+    assert {name: t.bits for name, t in result.plan.weights.items()} == {"stem": 4, "logits": 4}
+    weights = result.document["inspect"]["weights"]
+    assert sorted(entry["bits"] for entry in weights if entry["op"] == "FULLY_CONNECTED") == [4, 4, 32, 32, 32, 32]
+    assert result.document["verification"]["test"]["argmax_agreement"] >= 0.95
