@@ -35,13 +35,17 @@ BroadcastRow BroadcastPlan::Row(int64_t row) const {
 std::string PlanBroadcast(const Dims& first, const Dims& second, BroadcastPlan* plan) {
   const size_t rank = std::max<size_t>({first.size(), second.size(), 1});
   const Dims a = Extended(first, rank), b = Extended(second, rank);
+  const auto both = [&] {
+    return Shape(first.data(), first.data() + first.size()) + " and " +
+           Shape(second.data(), second.data() + second.size());
+  };
   Dims output(rank);
+  int64_t elements = 1;
   for (size_t i = 0; i < rank; ++i) {
-    if (a[i] != b[i] && a[i] != 1 && b[i] != 1) {
-      return Shape(first.data(), first.data() + first.size()) + " and " +
-             Shape(second.data(), second.data() + second.size()) + " do not go together";
-    }
+    if (a[i] != b[i] && a[i] != 1 && b[i] != 1) return both() + " do not go together";
     output[i] = a[i] == 1 ? b[i] : a[i];
+    elements *= output[i];
+    if (elements > INT32_MAX) return both() + " make more than 2^31 values";
   }
   std::vector<int64_t> a_strides = StridesOf(a), b_strides = StridesOf(b);
   const int64_t columns = output.back(), a_step = a_strides.back(), b_step = b_strides.back();

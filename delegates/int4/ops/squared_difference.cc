@@ -1,7 +1,7 @@
 // Squares of differences, which decomposed normalizations consist of: a table of all pairs of values, made once.
 #include <algorithm>
-#include <cmath>
 
+#include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/ops/broadcast.h"
 #include "delegates/int4/ops/requantize.h"
 #include "delegates/int4/ops/share.h"
@@ -12,27 +12,18 @@ namespace {
 constexpr int32_t kValues = 256;
 constexpr int32_t kLeftShift = 7;
 
-// Of a multiplier below 1, as the runtime's kernel multiplies: ties away from zero, twice.
-struct SmallMultiplier {
-  explicit SmallMultiplier(double real) { QuantizeMultiplier(real, &multiplier, &shift); }
-  int32_t operator()(int32_t x) const {
-    const int64_t product = int64_t{x} * multiplier;
-    const int64_t nudge = product >= 0 ? int64_t{1} << 30 : 1 - (int64_t{1} << 30);
-    const int32_t high = static_cast<int32_t>((product + nudge) / (int64_t{1} << 31));
-    if (shift >= 0) return high;
-    const int32_t mask = static_cast<int32_t>((int64_t{1} << -shift) - 1);
-    const int32_t rest = high & mask, threshold = (mask >> 1) + (high < 0 ? 1 : 0);
-    return (high >> -shift) + (rest > threshold ? 1 : 0);
-  }
+// A real factor in fixed point.
+struct Factor {
+  explicit Factor(double real) { QuantizeMultiplier(real, &multiplier, &shift); }
+  int32_t operator()(int32_t x) const { return MultiplyDoubleRounding(x, multiplier, shift, true); }
   int32_t multiplier, shift;
 };
 
 std::vector<int8_t> MakeTable(const NodeView& view) {
   const abi::QuantizationParams &a = view.input(0)->params, &b = view.input(1)->params, &out = view.output()->params;
   const double twice = static_cast<double>(2 * std::max(a.scale, b.scale));
-  const SmallMultiplier scale_a(static_cast<double>(a.scale) / twice), scale_b(static_cast<double>(b.scale) / twice);
-  const SmallMultiplier scale_out(twice * twice /
-                                  static_cast<double>(static_cast<float>(1 << (2 * kLeftShift)) * out.scale));
+  const Factor scale_a(static_cast<double>(a.scale) / twice), scale_b(static_cast<double>(b.scale) / twice);
+  const Factor scale_out(twice * twice / static_cast<double>(static_cast<float>(1 << (2 * kLeftShift)) * out.scale));
   int32_t first[kValues];
   for (int32_t x = 0; x < kValues; ++x) first[x] = scale_a((x + INT8_MIN - a.zero_point) * (1 << kLeftShift));
   std::vector<int8_t> table(kValues * kValues);

@@ -133,6 +133,12 @@ TEST(AroundSupport, DeclinesWithTheReason) {
        [](FakeGraph* g) { SetScale(g, kOutput, 1e-3f); }},
       {abi::kSquaredDifference, "1x4x4x2 and 1x4x3x2 do not go together",
        [](FakeGraph* g) { g->tensor(kSecond).dims->data[2] = 3; }},
+      {abi::kSquaredDifference, "65536x1x65536x2 and 1x65536x1x2 make more than 2^31 values",
+       [](FakeGraph* g) {
+         for (const int32_t axis : {0, 2}) g->tensor(kFirst).dims->data[axis] = 65536;
+         g->tensor(kFirst).dims->data[1] = g->tensor(kSecond).dims->data[2] = 1;
+         g->tensor(kSecond).dims->data[1] = 65536;
+       }},
       {abi::kSquaredDifference, "scales of its inputs are too far apart",
        [](FakeGraph* g) { SetScale(g, kSecond, 1e-8f); }},
       {abi::kSquaredDifference,

@@ -8,16 +8,12 @@ namespace {
 
 template <int32_t bits>
 void Run(const GemmShape& shape, const DynamicGemmTile& tile) {
-  if (!TilesServe<bits>(shape)) {
-    for (int32_t m = 0; m < tile.m; m += kMaxRows) {
-      RunScaledRows32c4<bits>(shape, tile, m, std::min(kMaxRows, tile.m - m), kMr);
-    }
-    return;
-  }
-  RunTiles<bits>(shape, tile, {ScaledBlockBytes32c4<bits>(shape), ScaledSectionBytes(kNr32)},
-                 [&](const uint8_t* block, int32_t n, int32_t columns, const __m512i(*sums)[2]) {
-                   FinishScaledBlock<bits == 4>(tile, 0, tile.m, block, columns, sums, tile.out + (n - tile.n_begin));
-                 });
+  RunTiles<bits>(
+      shape, tile, {ScaledBlockBytes32c4<bits>(shape), ScaledSectionBytes(kNr32)},
+      [&](int32_t m_begin, int32_t rows) { RunScaledRows32c4<bits>(shape, tile, m_begin, rows, kMr); },
+      [&](const uint8_t* block, int32_t n, int32_t columns, const __m512i(*sums)[2]) {
+        FinishScaledBlock<bits == 4>(tile, 0, tile.m, block, columns, sums, tile.out + (n - tile.n_begin));
+      });
 }
 
 }  // namespace

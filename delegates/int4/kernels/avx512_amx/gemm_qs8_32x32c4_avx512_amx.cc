@@ -7,23 +7,19 @@ namespace {
 
 template <int32_t bits>
 void Run(const GemmShape& shape, const GemmTile& tile) {
-  if (!TilesServe<bits>(shape)) {
-    for (int32_t m = 0; m < tile.m; m += kMaxRows) {
-      RunRows32c4<bits>(shape, tile, m, std::min(kMaxRows, tile.m - m), kMr);
-    }
-    return;
-  }
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
-  RunTiles<bits>(shape, tile, {BlockBytes32c4<bits>(shape), ChannelSectionBytes(kNr32)},
-                 [&](const uint8_t* block, int32_t n, int32_t columns, const __m512i(*sums)[2]) {
-                   const TileBlock done = {reinterpret_cast<const int32_t*>(block),
-                                           n,
-                                           columns,
-                                           ties_away_begin,
-                                           tile.m,
-                                           tile.out + (n - tile.n_begin)};
-                   FinishBlock<bits == 4>(shape, tile, done, sums);
-                 });
+  RunTiles<bits>(
+      shape, tile, {BlockBytes32c4<bits>(shape), ChannelSectionBytes(kNr32)},
+      [&](int32_t m_begin, int32_t rows) { RunRows32c4<bits>(shape, tile, m_begin, rows, kMr); },
+      [&](const uint8_t* block, int32_t n, int32_t columns, const __m512i(*sums)[2]) {
+        const TileBlock done = {reinterpret_cast<const int32_t*>(block),
+                                n,
+                                columns,
+                                ties_away_begin,
+                                tile.m,
+                                tile.out + (n - tile.n_begin)};
+        FinishBlock<bits == 4>(shape, tile, done, sums);
+      });
 }
 
 }  // namespace

@@ -187,9 +187,15 @@ struct BlockLayout {
 };
 
 // Sums up a tile of up to 32 rows, block by block. finish(block, n, columns, sums) takes the sums of `columns` columns
-// from n on; those of 4-bit weights are yet to be split.
-template <int32_t bits, typename Tile, typename Finish>
-static void RunTiles(const GemmShape& shape, const Tile& tile, const BlockLayout& layout, const Finish& finish) {
+// from n on; those of 4-bit weights are yet to be split. What AMX does not serve goes to run_rows(m_begin, rows), up to
+// kMaxRows at once.
+template <int32_t bits, typename Tile, typename RunRows, typename Finish>
+static void RunTiles(const GemmShape& shape, const Tile& tile, const BlockLayout& layout, const RunRows& run_rows,
+                     const Finish& finish) {
+  if (!TilesServe<bits>(shape)) {
+    for (int32_t m = 0; m < tile.m; m += kMaxRows) run_rows(m, std::min(kMaxRows, tile.m - m));
+    return;
+  }
   const Activations rows = AreEvenlySpaced(shape, tile.rows, tile.m)
                                ? Activations{reinterpret_cast<const uint8_t*>(tile.rows[0]),
                                              tile.m > 1 ? tile.rows[1] - tile.rows[0] : kStepBytes}
