@@ -103,9 +103,8 @@ def _runnable(op: str, weights: WeightSpec | None, activations: ActivationSpec |
     """What `passes.quantize` makes of a request, as far as it depends on the operator alone."""
     if weights is None or activations is None:
         return None, None
-    static: Mapping[int, Reads] = {8: "int8", 16: "int16"}
     modes: Mapping[str, Reads] = {"dynamic": "dynamic", "float": "decoded"}
-    reads = modes.get(activations.mode) or static[activations.bits]
+    reads = modes.get(activations.mode) or ("int8" if activations.bits <= 8 else "int16")
     if weights.group_size is not None and (op not in GROUPED or reads != "dynamic" or weights.bits > 4):
         weights = weights.model_copy(update={"granularity": "channel", "group_size": None})
     if weights.bits <= 4 and reads not in INT4_KERNELS[op]:
@@ -126,7 +125,7 @@ def _entry(recipe: Recipe, op: str, spec: Spec, regex: str) -> Any:
         **head,
         "algorithm_key": _algorithm(recipe, weights),
         "op_config": {
-            **_activations(activations),
+            **_activations(recipe, activations),
             "weight_tensor_config": {
                 "num_bits": _bits(recipe, op, weights, activations),
                 "symmetric": True,
@@ -162,9 +161,11 @@ def _granularity(recipe: Recipe, weights: WeightSpec) -> str:
     return f"BLOCKWISE_{weights.group_size}"
 
 
-def _activations(spec: ActivationSpec) -> dict[str, Any]:
+def _activations(recipe: Recipe, spec: ActivationSpec) -> dict[str, Any]:
     if spec.mode != "static":
         return {}
+    if spec.bits < 8:
+        raise _unsayable(recipe, f"quantize: activations of {spec.bits} bits", "take 8 or 16")
     symmetric = spec.symmetric or spec.bits == 16
     config = {"num_bits": spec.bits, "symmetric": symmetric, "granularity": "TENSORWISE", "dtype": "INT"}
     return {"activation_tensor_config": config}

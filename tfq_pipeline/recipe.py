@@ -91,10 +91,14 @@ class WeightSpec(_Options):
         return self
 
 
+# Fewer than 8 bits are for activations with calibrated ranges; files hold them in int8.
+ActivationBits = Literal[2, 3, 4, 5, 6, 7, 8, 16]
+
+
 class ActivationSpec(_Options):
     """How activations are quantized."""
 
-    bits: Literal[8, 16] = 8
+    bits: ActivationBits = 8
     symmetric: bool = False
     mode: Mode = "static"
 
@@ -112,7 +116,7 @@ class WeightOverride(_Options):
 class ActivationOverride(_Options):
     """The keys of `ActivationSpec` that a rule changes."""
 
-    bits: Literal[8, 16] | None = None
+    bits: ActivationBits | None = None
     symmetric: bool | None = None
     mode: Mode | None = None
 
@@ -276,9 +280,10 @@ class Calibrate(_Pass):
     samples: Annotated[int, Field(ge=1)] = 512
     decay: Annotated[float, Field(gt=0, lt=1, description="share of the old range in moving_average")] | None = None
     percentile: Annotated[float, Field(gt=50, le=100, description="values inside the range")] | None = None
+    bits: Annotated[int, Field(ge=2, le=16, description="that the range is for, in mse; 8 by default")] | None = None
 
     # The method that each option belongs to.
-    belongs: ClassVar[Mapping[str, str]] = {"decay": "moving_average", "percentile": "percentile"}
+    belongs: ClassVar[Mapping[str, str]] = {"decay": "moving_average", "percentile": "percentile", "bits": "mse"}
 
     @model_validator(mode="after")
     def _options_are_used(self) -> Calibrate:

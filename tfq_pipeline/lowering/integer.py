@@ -15,7 +15,7 @@ import numpy as np
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.tflite_graph import TfliteGraph, fused_activation
 from tfq_pipeline.lowering.rewrite_weights import write_weights
-from tfq_pipeline.numerics.affine import Affine, from_range, quantize
+from tfq_pipeline.numerics.affine import Affine, from_range, lowest_stored, quantize, stored
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import edit
 from tfq_pipeline.tflite import flatbuffer as fb
@@ -23,8 +23,28 @@ from tfq_pipeline.tflite.operators import CLIPS, FIXED_SCALE_16, FIXED_SCALES, L
 
 IoType = Literal["int8", "int16", "float32"]
 
-ACTIVATION_TYPES: Mapping[int, Literal["INT8", "INT16"]] = {8: "INT8", 16: "INT16"}
 
+def activation_type(affine: Affine) -> Literal["INT8", "INT16"]:
+    """Type of the tensor that holds an activation."""
+    return "INT8" if affine.bits <= 8 else "INT16"
+
+
+def parameters(affine: Affine) -> Any:
+    """Parameters of the tensor that holds an activation."""
+    held = stored(affine)
+    return edit.quantization(held.scale, held.zero_point, None)
+
+
+def clip_below(model: Any, read: int, written: int, affine: Affine) -> Any:
+    """The operator that takes integers of fewer than 8 bits up to the lowest of them."""
+    lowest = np.array([lowest_stored(affine)], np.int8)
+    limit = edit.add_constant(model, f"lowest_of_{written}", "INT8", lowest)
+    model.subgraphs[0].tensors[limit].quantization = parameters(affine)
+    return edit.operator(model, "MAXIMUM", [read, limit], [written], version=2)
+
+
+# Activations that let nothing below 0 through.
+_FROM_ZERO = frozenset({"RELU", "RELU6", "RELU_0_TO_1"})
 
 # Limit of a fused activation, and what is left of it where no value comes near.
 _LIMITS: Mapping[str, tuple[float, str]] = {"RELU6": (6.0, "RELU"), "RELU_N1_TO_1": (1.0, "NONE")}
@@ -44,7 +64,7 @@ def tensor_scales(graph: TfliteGraph, plan: Plan) -> dict[int, Affine]:
         for index, name in graph.names.items()
         if (planned := plan.activations.get(name)) is not None and planned.affine is not None
     }
-    bits = max((affine.bits for affine in found.values()), default=8)
+    bits = max((stored(affine).bits for affine in found.values()), default=8)
     for op in graph.ops:
         if found and not is_float(graph, plan, op):
             _carry_on(graph, op, found, bits)
@@ -84,7 +104,8 @@ def constant_affine(op: fb.Op, values: np.ndarray, scales: Mapping[int, Affine])
     output = next(scales[i] for i in map(int, op.operator.outputs) if i in scales)
     if SCALES.get(op.name) in (Scale.PASSED_ON, Scale.JOINED):
         return output
-    return from_range(values.min(), values.max(), output.bits, symmetric=output.bits == 16)
+    bits = stored(output).bits
+    return from_range(values.min(), values.max(), bits, symmetric=bits == 16)
 
 
 def is_float(graph: TfliteGraph, plan: Plan, op: fb.Op) -> bool:
@@ -148,7 +169,7 @@ class _Writer:
         edit.move_ports(self.model, {}, moved)
 
     def _check_type(self, index: int, end: str, asked: IoType) -> None:
-        planned = ACTIVATION_TYPES[self.scales[index].bits].lower()
+        planned = activation_type(self.scales[index]).lower()
         if planned != asked:
             raise BadInput(
                 f"recipe: convert: {end}: '{self.graph.names[index]}' has {planned} in the plan, asked is {asked}; "
@@ -173,8 +194,27 @@ class _Writer:
             for before in write_weights(self.model, op, self._linear(layer), planned, source, target):
                 self.operators.append((before, None))
         self.operators.append((op.operator, layer))
+        self._clip_outputs(op)
         if layer is not None and self.plan.weights[layer].group_size is not None:
             self._unfuse_activation(op)
+
+    def _clip_outputs(self, op: fb.Op) -> None:
+        """Has tensors of fewer than 8 bits clipped below where what writes them does not."""
+        passed = SCALES.get(op.name) in (Scale.PASSED_ON, Scale.JOINED)
+        if passed or not _FROM_ZERO.isdisjoint((op.name, fused_activation(op))):
+            return
+        for position, index in enumerate(map(int, op.operator.outputs)):
+            affine = self.stored.get(index)
+            if affine is None or affine.bits >= 8 or self.graph.names[index] not in self.plan.activations:
+                continue
+            before = self._unclipped(index, affine)
+            op.operator.outputs[position] = before
+            self.operators.append((clip_below(self.model, before, index, affine), None))
+
+    def _unclipped(self, index: int, affine: Affine) -> int:
+        tensor = self.model.subgraphs[0].tensors[index]
+        name = f"{fb.text(tensor.name)}_unclipped{len(self.operators)}"
+        return edit.add_tensor(self.model, tensor, name, activation_type(affine), parameters(affine))
 
     def _unfuse_activation(self, op: fb.Op) -> None:
         """Makes a fused activation an operator of its own: LiteRT's kernel for groups leaves it out."""
@@ -217,8 +257,8 @@ class _Writer:
         values = fb.array(self.model, op.inputs[position])
         affine = constant_affine(op, values, self.scales)
         tensor = edit.own_constant(self.model, op, position, "")
-        fb.set_array(self.model, tensor, ACTIVATION_TYPES[affine.bits], quantize(values, affine))
-        tensor.quantization = edit.quantization(affine.scale, affine.zero_point, None)
+        fb.set_array(self.model, tensor, activation_type(affine), quantize(values, stored(affine)))
+        tensor.quantization = parameters(affine)
 
     def _scale(self, op: fb.Op, index: int) -> Affine:
         if index not in self.scales:
@@ -235,8 +275,8 @@ class _Writer:
         op = next((op for op in self.graph.ops if index in map(int, op.operator.outputs)), None)
         affine = self.scales[index] if op is None else self._scale(op, index)
         tensor = self.model.subgraphs[0].tensors[index]
-        tensor.type = getattr(fb.schema().TensorType, ACTIVATION_TYPES[affine.bits])
-        tensor.quantization = edit.quantization(affine.scale, affine.zero_point, None)
+        tensor.type = getattr(fb.schema().TensorType, activation_type(affine))
+        tensor.quantization = parameters(affine)
         self.stored[index] = affine
 
     def _as(self, index: int, wanted: Affine | None) -> int:
@@ -247,12 +287,17 @@ class _Writer:
         key = (index, None if wanted is None else (wanted.bits, float(wanted.scale[0]), int(wanted.zero_point[0])))
         if key not in self.converted:
             tensor = self.model.subgraphs[0].tensors[index]
-            kind = "FLOAT32" if wanted is None else ACTIVATION_TYPES[wanted.bits]
-            parameters = None if wanted is None else edit.quantization(wanted.scale, wanted.zero_point, None)
+            kind = "FLOAT32" if wanted is None else activation_type(wanted)
             name = f"{fb.text(tensor.name)}_{'dequantized' if wanted is None else 'quantized'}{len(self.converted)}"
-            made = edit.add_tensor(self.model, tensor, name, kind, parameters)
-            operator = "DEQUANTIZE" if wanted is None else "QUANTIZE"
-            self.operators.append((edit.operator(self.model, operator, [index], [made]), None))
+            made = edit.add_tensor(self.model, tensor, name, kind, None if wanted is None else parameters(wanted))
+            if wanted is None:
+                self.operators.append((edit.operator(self.model, "DEQUANTIZE", [index], [made]), None))
+            else:
+                clipped = wanted.bits < 8
+                written = self._unclipped(made, wanted) if clipped else made
+                self.operators.append((edit.operator(self.model, "QUANTIZE", [index], [written]), None))
+                if clipped:
+                    self.operators.append((clip_below(self.model, written, made, wanted), None))
             self.converted[key] = made
         return self.converted[key]
 

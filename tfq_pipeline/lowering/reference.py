@@ -11,7 +11,14 @@ import numpy as np
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph, Weights
 from tfq_pipeline.graph.tflite_graph import TfliteGraph
-from tfq_pipeline.lowering.integer import ACTIVATION_TYPES, constant_affine, is_float, tensor_scales
+from tfq_pipeline.lowering.integer import (
+    activation_type,
+    clip_below,
+    constant_affine,
+    is_float,
+    parameters,
+    tensor_scales,
+)
 from tfq_pipeline.numerics.affine import Affine, fake_quantize
 from tfq_pipeline.passes.calibrate import scale_source
 from tfq_pipeline.plan import FLOAT, Plan, TensorPlan
@@ -77,10 +84,14 @@ def _with_pairs(graph: TfliteGraph, plan: Plan) -> Any:
     def pair(index: int, affine: Affine) -> int:
         if index not in paired:
             like = model.subgraphs[0].tensors[index]
-            parameters = edit.quantization(affine.scale, affine.zero_point, None)
-            integer = edit.add_tensor(model, like, f"q{index}", ACTIVATION_TYPES[affine.bits], parameters)
+            kind, held = activation_type(affine), parameters(affine)
+            integer = edit.add_tensor(model, like, f"q{index}", kind, held)
             real = edit.add_tensor(model, like, f"dq{index}", "FLOAT32")
             operators.append(edit.operator(model, "QUANTIZE", [index], [integer]))
+            if affine.bits < 8:
+                clipped = edit.add_tensor(model, like, f"c{index}", kind, held)
+                operators.append(clip_below(model, integer, clipped, affine))
+                integer = clipped
             operators.append(edit.operator(model, "DEQUANTIZE", [integer], [real]))
             paired[index] = real
         return paired[index]

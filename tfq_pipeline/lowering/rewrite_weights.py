@@ -54,10 +54,10 @@ def write_weights(
     # Integer kernels of convolutions want a bias, be it 0.
     scale = bias_scale(float(source.scale[0]), planned.affine)
     bias = edit.own_constant(model, op, at.bias, f"{fb.text(weights.name)}_bias")
-    kind = "INT32" if source.bits == 8 else "INT64"
+    kind = "INT32" if source.bits <= 8 else "INT64"
     bias.shape = np.array([layer.channels], np.int32)
     excess: np.ndarray | float = 0.0
-    if target is not None and op.name in ROUNDED_TWICE and planned.bits <= 4 and source.bits == 8:
+    if target is not None and op.name in ROUNDED_TWICE and planned.bits <= 4 and source.bits <= 8:
         excess = excess_of_double_rounding(scale / float(target.scale[0]))
     fb.set_array(model, bias, kind, quantized_bias(layer.bias, scale, layer.channels, kind, excess))
     bias.quantization = edit.quantization(scale, np.zeros(len(scale)), 0)

@@ -7,7 +7,7 @@ integers as in the reference QUANTIZE kernel: float32 division, then rounding ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -190,6 +190,24 @@ def float_range(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     high = (affine.qmax - affine.zero_point) * scale
     low, high = (np.clip(v, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) for v in (low, high))
     return low, high
+
+
+def stored(affine: Affine) -> Affine:
+    """The grid of an activation in integers that files have: of 16 bits above 8, else of 8.
+
+    Fewer than 8 bits lie at the upper end, so that kernels that saturate clip what is above them: 4 bits are 112 to
+    127. Below them nothing clips but an activation that starts at 0.
+    """
+    bits = 8 if affine.bits <= 8 else 16
+    shift = (1 << (bits - 1)) - 1 - affine.qmax
+    if not shift:
+        return affine
+    return replace(affine, bits=bits, zero_point=affine.zero_point + np.int32(shift), symmetric=False, narrow=False)
+
+
+def lowest_stored(affine: Affine) -> int:
+    """The lowest integer of an activation as files have it."""
+    return affine.qmin + int(stored(affine).zero_point[0] - affine.zero_point[0])
 
 
 def _along(parameter: np.ndarray, affine: Affine, x: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from tfq_pipeline.passes.calibrate import Calibration, Range, scale_source, shar
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
 from tfq_pipeline.tflite.operators import FIXED_SCALE_16, GROUPED, INT4_KERNELS, Reads
 
-_INTEGER_READS: Mapping[int, Reads] = {8: "int8", 16: "int16"}
+# The fewest bits of the model's inputs: whoever calls it fills them, and clips to what the type holds.
+_LEAST_INPUT_BITS = 8
 
 # Leaves a bias of int32 one bit of room for the sum it is added to.
 _LARGEST_BIAS = 2.0**30
@@ -36,7 +37,7 @@ class Request:
     """What a recipe asks of one tensor.
 
     Attributes:
-        bits: 2 to 8 for weights, 8 or 16 for activations.
+        bits: 2 to 8 for weights, 2 to 8 or 16 for activations.
         symmetric: whether zero point 0 is forced.
         granularity: what one scale covers.
         group_size: input channels that share a scale, for granularity "group".
@@ -94,6 +95,10 @@ def quantize(
     reasons: dict[str, str] = {}
     wanted = _activation_requests(tensors, asked)
     inputs = {spec.name for spec in graph.inputs}
+    for name in inputs & set(wanted):
+        if wanted[name].bits < _LEAST_INPUT_BITS:
+            wanted[name] = replace(wanted[name], bits=_LEAST_INPUT_BITS)
+            reasons[name] = f"inputs of a model have {_LEAST_INPUT_BITS} bits or more"
     if calibration is not None:
         calibration = replace(calibration, ranges=_filled(tensors, calibration.ranges))
     for tensor in tensors:
@@ -190,7 +195,10 @@ def _activation_requests(tensors: Sequence[Tensor], asked: Mapping[str, LayerReq
 
 def runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Request, str | None]:
     """What is asked of weights in a form that runtimes have kernels for, and why where that is something else."""
-    reads: Reads = ("decoded" if asked.decoded else "dynamic") if source is None else _INTEGER_READS[source.bits]
+    if source is None:
+        reads: Reads = "decoded" if asked.decoded else "dynamic"
+    else:
+        reads = "int8" if source.bits <= 8 else "int16"
     why = None
     if asked.group_size is not None:
         grouped = op.op in GROUPED and reads == "dynamic" and asked.bits <= 4
@@ -285,11 +293,12 @@ def half_precision(scale: np.ndarray) -> np.ndarray:
 def activation_plan(tensor: Tensor, calibration: Calibration | None, asked: Request) -> TensorPlan:
     """Range to scale and zero point; where TFLite fixes them, those."""
     if tensor.fixed is not None:
-        scale, zero_point = tensor.fixed if asked.bits == 8 else (FIXED_SCALE_16, 0)
+        bits = max(8, asked.bits)
+        scale, zero_point = tensor.fixed if bits == 8 else (FIXED_SCALE_16, 0)
         affine = Affine(
-            asked.bits, np.array([scale], np.float32), np.array([zero_point], np.int32), None, zero_point == 0, False
+            bits, np.array([scale], np.float32), np.array([zero_point], np.int32), None, zero_point == 0, False
         )
-        return TensorPlan(asked.bits, "uniform", "tensor", affine)
+        return TensorPlan(bits, "uniform", "tensor", affine)
     if calibration is None or tensor.name not in calibration.ranges:
         raise BadInput(
             f"layer '{tensor.name}' ({tensor.type}): has no range; put calibrate before quantize in the recipe"

@@ -334,8 +334,10 @@ def _trained_activations(model: Any, graph: KerasGraph, plan: Plan) -> dict[str,
         if known and any(_differ(known[0], other) for other in known):
             ends = [float_range(affine) for affine in known]
             low, high = min(float(low[0]) for low, _ in ends), max(float(high[0]) for _, high in ends)
-            union = from_range(low, high, known[0].bits, symmetric=known[0].symmetric)
-            found.update(dict.fromkeys(group, union))
+            for name in group:
+                if name in plan.activations:
+                    planned = plan.activations[name]
+                    found[name] = from_range(low, high, planned.bits, symmetric=known[0].symmetric)
     return {name: replace(plan.activations[name], affine=affine) for name, affine in found.items()}
 
 

@@ -26,8 +26,8 @@ from tfq_pipeline.tflite.interpreter import open_model
 layers = tf_keras.layers
 
 
-def request(bits, granularity="channel"):
-    return lambda *_: LayerRequest(Request(bits, True, granularity), Request(8, False))
+def request(bits, granularity="channel", activations=8):
+    return lambda *_: LayerRequest(Request(bits, True, granularity), Request(activations, False))
 
 
 def tflite(model):
@@ -42,9 +42,9 @@ def tflite(model):
 BACKENDS = {"keras": KerasGraph.from_model, "tflite": tflite}
 
 
-def planned(model, data, bits, granularity="channel", backend="keras"):
+def planned(model, data, bits, granularity="channel", backend="keras", activations=8):
     graph = BACKENDS[backend](model).fold_batch_norm()
-    return graph, quantize(graph, calibrate(graph, data, "minmax", 96), request(bits, granularity))
+    return graph, quantize(graph, calibrate(graph, data, "minmax", 96), request(bits, granularity, activations))
 
 
 CASES = [(4, "channel", "keras"), (8, "tensor", "keras"), (4, "channel", "tflite"), (8, "channel", "tflite")]
@@ -204,6 +204,7 @@ def op_layer(op, scalars=None, **arguments):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("activations", [8, 4])
 @pytest.mark.parametrize(
     ("layer", "operator", "two"),
     [
@@ -235,14 +236,43 @@ def op_layer(op, scalars=None, **arguments):
         ]
     ],
 )
-def test_every_kind_of_operator_becomes_integer(layer, operator, two, backend):
+def test_every_kind_of_operator_becomes_integer(layer, operator, two, activations, backend):
     x = np.random.default_rng(0).uniform(-1, 1, (48, 8, 8, 4)).astype(np.float32)
     data = Data("noise", lambda: iter([Batch((x,))]), 48)
-    graph, plan = planned(single(layer(), two), data, 8, backend=backend)
+    graph, plan = planned(single(layer(), two), data, 8, backend=backend, activations=activations)
     file = lower(graph, plan, "int8", "int8", {})
     # A constant that the .tflite backend folds into the convolution before it leaves no operator.
     assert operator in inspect(file)["ops"] or (backend == "tflite" and operator in ("ADD", "MUL", "SUB"))
     assert verify(file, graph, plan, fake_quantized(graph, plan), data, require_integer=True).float_ops == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bits", [2, 4])
+def test_activations_of_few_bits_take_no_more_values_in_the_file(bits, backend):
+    graph, plan = planned(mixed_net(), images(), 8, backend=backend, activations=bits)
+    file = lower(graph, plan, "int8", "int8", {})
+    verify(file, graph, plan, fake_quantized(graph, plan), images(), require_integer=True)
+    narrow = {float(t.affine.scale[0]) for t in plan.activations.values() if t.bits == bits}
+    found = [
+        (index, tensor)
+        for index, tensor in enumerate(fb.read(file).subgraphs[0].tensors)
+        if fb.type_name(tensor) == "INT8" and len(fb.scales(tensor)) == 1 and float(fb.scales(tensor)[0]) in narrow
+    ]
+    kept = [index for index, tensor in found if "unclipped" not in fb.text(tensor.name)]
+    runner = open_model(file, keep_tensors=True, default_delegates=False)
+    batch = next(iter(images(seed=3)))
+    # Three times what calibration saw: every tensor meets values beyond both ends.
+    raw = [runner.input_ports[0].to_file(3 * batch.inputs[0])]
+    seen = [values for values in runner.run_raw(raw, kept) if values.size > 1]
+    assert len(seen) >= 8
+    assert all(values.min() >= 128 - 2**bits for values in seen)
+    assert any(len(np.unique(values)) == 2**bits for values in seen)
+
+
+def test_inputs_and_fixed_scales_keep_8_bits():
+    _, plan = planned(mixed_net(), images(), 8, activations=4)
+    assert {name: t.bits for name, t in plan.activations.items() if t.bits == 8} == {"image": 8, "probabilities": 8}
+    assert plan.reasons["image"] == "inputs of a model have 8 bits or more"
 
 
 def test_a_shared_dense_layer_gets_a_bias_for_each_input_scale():

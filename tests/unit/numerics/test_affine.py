@@ -15,7 +15,9 @@ from tfq_pipeline.numerics.affine import (
     fake_quantize,
     float_range,
     from_range,
+    lowest_stored,
     quantize,
+    stored,
     weight_range,
 )
 
@@ -48,6 +50,19 @@ def test_error_is_at_most_half_a_step_inside_the_range_and_saturates_outside(cas
     slack = 4 * np.finfo(np.float32).eps * max(-low, high)
     error = np.abs(np.clip(x, low, high).astype(np.float64) - fake_quantize(x, affine))
     assert (error <= scale / 2 + slack).all()
+
+
+@often
+@given(parameters_and_values())
+def test_integers_of_a_file_saturate_at_the_top_of_fewer_bits_and_need_their_bottom(case):
+    affine, x = case
+    assume(not affine.narrow)
+    held = stored(affine)
+    integers = quantize(x, held)
+    assert held.bits == (8 if affine.bits <= 8 else 16)
+    assert integers.dtype == (np.int8 if affine.bits <= 8 else np.int16)
+    clipped = np.maximum(integers, lowest_stored(affine))
+    np.testing.assert_array_equal(dequantize(clipped, held), fake_quantize(x, affine))
 
 
 @often

@@ -112,6 +112,10 @@ def test_what_goes_out_comes_back(name):
         (written("{match: {position: last}, skip: true}"), "quantize: rule 1: match.position"),
         (written("{match: {name: 'conv?'}, skip: true}"), "quantize: rule 1: name 'conv?'"),
         (written(DEPTHWISE, "{bits: 3}"), "quantize: weights of 3 bits"),
+        (
+            written(f"{DEPTHWISE}, {{match: {{op: CONV_2D}}, activations: {{bits: 4}}}}"),
+            "quantize: activations of 4 bits",
+        ),
         (written(DEPTHWISE, "{bits: 4, range: entropy}"), "quantize: weights.range entropy"),
         (written("{match: {name: '*a*'}, skip: true}, {match: {op: CONV_2D}, skip: true}"), "rule 2: a rule for '*'"),
         (
