@@ -424,8 +424,11 @@ class Qat(_Training):
 
     kind: ClassVar[str] = "qat"
     weights: Annotated[
-        Literal["min_max", "lsq", "logarithmic", "ternary", "binary"],
-        Field(description="how scales are found; ternary and binary are for weights of 2 bits, others follow min_max"),
+        Literal["min_max", "lsq", "logarithmic", "ternary", "ttq", "binary", "codebook"],
+        Field(
+            description="how scales are found; ternary, ttq and binary are for weights of 2 bits, codebook of up to 4, "
+            "wider ones follow min_max"
+        ),
     ] = "min_max"
 
 

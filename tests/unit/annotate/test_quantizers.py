@@ -5,13 +5,15 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfq_pipeline.annotate.quantizers import Techniques, activation_quantizer
+from tfq_pipeline.annotate.quantizers import WEIGHTS, Techniques, activation_quantizer, weight_quantizer
 from tfq_pipeline.annotate.quantizers.binary import BinaryWeights
+from tfq_pipeline.annotate.quantizers.codebook import CodebookWeights
 from tfq_pipeline.annotate.quantizers.logarithmic import LogarithmicWeights
 from tfq_pipeline.annotate.quantizers.lsq import LSQWeights, lsq_activation
 from tfq_pipeline.annotate.quantizers.lsq_plus import lsq_plus_activation
 from tfq_pipeline.annotate.quantizers.pact import PACTActivation, pact
 from tfq_pipeline.annotate.quantizers.ternary import TernaryWeights
+from tfq_pipeline.annotate.quantizers.ttq import TTQWeights
 from tfq_pipeline.numerics.affine import Affine, fake_quantize
 
 SHAPE = (4, 5, 6, 3)
@@ -187,3 +189,93 @@ def test_binary_weights_are_signs_times_the_mean_magnitude():
     with tf.GradientTape() as tape:
         y = quantizer(grown, True, {})
     np.testing.assert_array_equal(tape.gradient(y, grown), [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 1, 3), (1, 1, 1, 1)])
+def test_ttq_has_the_gradients_of_equations_7_and_8(scales):
+    w, g = values(8)
+    w = w.astype(np.float32)
+    axes = tuple(axis for axis, n in enumerate(scales) if n == 1)
+    quantizer = TTQWeights.starting(2, w, np.full(scales, 0.5, np.float32))
+    largest = np.abs(w).max(axis=axes, keepdims=True)
+    above, below = w > 0.05 * largest, w < -0.05 * largest
+
+    def mean(mask):
+        return (np.abs(w) * mask).sum(axis=axes, keepdims=True) / mask.sum(axis=axes, keepdims=True)
+
+    high, low = 1.3 * mean(above), 0.6 * mean(below)
+    host = Host(quantizer, SHAPE)
+    host.variables_of["levels"].assign(host.variables_of["levels"] * np.reshape([1.3, 0.6], (2, 1, 1, 1, 1)))
+    kernel = tf.Variable(w)
+    with tf.GradientTape() as tape:
+        y = host(kernel)
+    by_w, by_ratio = tape.gradient(y, [kernel, host.variables_of["levels"]], tf.constant(g, tf.float32))
+    # The larger level is 7 steps of the file's scale, the smaller one a whole number of them.
+    scale = np.maximum(high, low) / 7
+    stands = rounded(high / scale) * scale * above - rounded(low / scale) * scale * below
+    np.testing.assert_allclose(y, stands, rtol=1e-5)
+    np.testing.assert_allclose(by_w, g * np.where(above, high, np.where(below, low, largest)) / largest, rtol=1e-4)
+    by_levels = np.stack([(g * above).sum(axis=axes, keepdims=True), -(g * below).sum(axis=axes, keepdims=True)])
+    np.testing.assert_allclose(by_ratio, by_levels / quantizer.levels, rtol=1e-3, atol=1e-4)
+    assert quantizer.width(host.variables_of) == 4
+    np.testing.assert_allclose(quantizer.integers(w, host.variables_of) * scale, stands, rtol=1e-5)
+
+
+def test_ttq_levels_go_down_the_loss_that_their_gradient_is_of():
+    w = values(9)[0].astype(np.float32)
+    host = Host(TTQWeights.starting(2, w, np.full((1, 1, 1, 1), 0.5, np.float32)), SHAPE)
+    wanted = np.where(w > 0.1, 1.4, np.where(w < -0.1, -0.4, 0.0))
+    levels = host.variables_of["levels"]
+    for _ in range(200):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((host(tf.constant(w)) - wanted) ** 2)
+        levels.assign_sub(0.2 * tape.gradient(loss, levels))
+    got = np.asarray(host.quantizer.scale(w, host.variables_of)).item() * np.array([7, 2])
+    np.testing.assert_allclose(got, [1.4, 0.4], rtol=0.03)
+
+
+def test_values_of_a_codebook_have_the_sum_of_the_gradients_of_their_weights():
+    w, g = values(10)
+    w = w.astype(np.float32)
+    quantizer = CodebookWeights.starting(3, w, np.full((1, 1, 1, 3), 0.5, np.float32))
+    host = Host(quantizer, SHAPE)
+    moved = 0.1 * np.random.default_rng(11).normal(size=8)
+    host.variables_of["moved"].assign(moved)
+    kernel = tf.Variable(w)
+    with tf.GradientTape() as tape:
+        y = host(kernel)
+    by_w, by_moved = tape.gradient(y, [kernel, host.variables_of["moved"]], tf.constant(g, tf.float32))
+    unit = np.abs(w).max(axis=(0, 1, 2))
+    pace = np.abs(quantizer.values).mean()
+    table = rounded(127 * (quantizer.values + pace * moved)) / 127
+    number = np.abs((w / unit)[..., None] - table).argmin(axis=-1)
+    np.testing.assert_allclose(y, table[number] * unit, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(by_w, g.astype(np.float32))
+    sums = np.array([(g * unit)[number == k].sum() for k in range(8)])
+    # As with other learned parameters, in units of what moves one step: the same for all values here.
+    np.testing.assert_allclose(by_moved, sums / pace, rtol=1e-3, atol=1e-4)
+    integers = quantizer.integers(w, host.variables_of)
+    np.testing.assert_allclose(integers * np.asarray(quantizer.scale(w, {})), y, rtol=1e-5, atol=1e-7)
+    assert len(np.unique(integers)) == 8
+
+
+@pytest.mark.parametrize("technique", WEIGHTS)
+def test_weights_that_are_all_zero_stay_finite_and_zero_or_next_to_it(technique):
+    zeros = np.zeros((5, 2), np.float32)
+    start = np.full((1, 2), 0.3, np.float32)
+    host = Host(weight_quantizer("layer", 2, zeros, start, Techniques(weights=technique)), (5, 2))
+    kernel = tf.Variable(zeros)
+    with tf.GradientTape() as tape:
+        y = host(kernel)
+    assert np.isfinite(tape.gradient(y, kernel)).all()
+    assert (np.abs(y) <= 0.3).all()
+
+
+@pytest.mark.parametrize("technique", WEIGHTS)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_quantizer_survives_its_config(technique, bits):
+    w = values(12)[0].astype(np.float32)
+    made = weight_quantizer("layer", bits, w, np.full((1, 1, 1, 3), 0.4, np.float32), Techniques(weights=technique))
+    again = type(made).from_config(made.get_config())
+    first, second = Host(made, SHAPE), Host(again, SHAPE)
+    np.testing.assert_array_equal(first(tf.constant(w)), second(tf.constant(w)))

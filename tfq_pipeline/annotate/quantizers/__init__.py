@@ -9,6 +9,7 @@ import numpy as np
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer, WeightQuantizer
 from tfq_pipeline.annotate.quantizers.binary import BinaryWeights
+from tfq_pipeline.annotate.quantizers.codebook import CodebookWeights
 from tfq_pipeline.annotate.quantizers.fractional import FractionalWeights
 from tfq_pipeline.annotate.quantizers.logarithmic import LogarithmicWeights
 from tfq_pipeline.annotate.quantizers.lsq import LSQActivation, LSQWeights
@@ -17,6 +18,7 @@ from tfq_pipeline.annotate.quantizers.min_max import MinMaxWeights
 from tfq_pipeline.annotate.quantizers.moving_average import MovingAverageActivation
 from tfq_pipeline.annotate.quantizers.pact import PACTActivation
 from tfq_pipeline.annotate.quantizers.ternary import TernaryWeights
+from tfq_pipeline.annotate.quantizers.ttq import TTQWeights
 from tfq_pipeline.numerics.affine import Affine
 
 
@@ -47,11 +49,13 @@ WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
     "lsq": LSQWeights,
     "logarithmic": LogarithmicWeights,
     "ternary": TernaryWeights,
+    "ttq": TTQWeights,
     "binary": BinaryWeights,
+    "codebook": CodebookWeights,
 }
 
-# Those that are for weights of 2 bits; others beside them follow min-max.
-TWO_BITS = frozenset({"ternary", "binary"})
+# The most bits of weights that some are for; wider ones beside them follow min-max.
+MOST_BITS: Mapping[str, int] = {"ternary": 2, "ttq": 2, "binary": 2, "codebook": 4}
 
 
 def weight_quantizer(layer: str, bits: int, kernel: np.ndarray, start: np.ndarray, how: Techniques) -> WeightQuantizer:
@@ -66,8 +70,8 @@ def weight_quantizer(layer: str, bits: int, kernel: np.ndarray, start: np.ndarra
     """
     if layer in how.widths:
         return FractionalWeights.between(how.widths[layer], bits, kernel, start, how.pace)
-    kind = MinMaxWeights if how.weights in TWO_BITS and bits != 2 else WEIGHTS[how.weights]
-    return kind.starting(bits, kernel, start)
+    fitting = bits <= MOST_BITS.get(how.weights, bits)
+    return (WEIGHTS[how.weights] if fitting else MinMaxWeights).starting(bits, kernel, start)
 
 
 def _moving_average(start: Affine, momentum: float) -> ActivationQuantizer:

@@ -50,7 +50,7 @@ class WeightQuantizer(quantizers.Quantizer):
     @property
     def shared(self) -> list[int]:
         """Axes of the view along which a scale is one."""
-        return [axis for axis, n in enumerate(self.start.shape) if n == 1]
+        return shared_axes(self.start)
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         del tensor_shape, name, layer
@@ -83,6 +83,11 @@ class WeightQuantizer(quantizers.Quantizer):
 
     def get_config(self) -> dict[str, Any]:
         return {"bits": self.bits, "view": self.view, "start": self.start.tolist()}
+
+
+def shared_axes(scales: np.ndarray) -> list[int]:
+    """Axes along which a scale is one."""
+    return [axis for axis, n in enumerate(scales.shape) if n == 1]
 
 
 class ActivationQuantizer(quantizers.Quantizer):
