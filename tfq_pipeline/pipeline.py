@@ -274,15 +274,17 @@ def _sources(
 def _synthesize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     source, entry = config.source, dict[str, Any]()
     if source == "batch_norm" and isinstance(state.graph, KerasGraph) and can_distill(state.graph):
-        data, (first, last) = distilled(
+        made = distilled(
             state.graph,
             config.samples,
             config.steps,
             config.limits,
             state.seed,
             lambda done, of: state.progress("synthesize", done, of),
+            config.classes,
         )
-        entry = {"loss": [float(f"{loss:.4g}") for loss in (first, last)]}
+        data, losses = made.data, {"statistics": made.statistics, "cross_entropy": made.cross_entropy}
+        entry = {name: [float(f"{v:.4g}") for v in values] for name, values in losses.items() if values is not None}
     else:
         source = "noise"
         data = noise(state.graph.inputs, config.samples, state.seed, limits=config.limits or (-1.0, 1.0))

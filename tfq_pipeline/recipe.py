@@ -180,8 +180,8 @@ class Rule(_Options):
 
 
 class Synthesize(_Pass):
-    """Makes the data that later passes calibrate with: from what batch norm remembers of the training data (Cai 2020),
-    or noise where there is none, as in a .tflite."""
+    """Makes the data that later passes calibrate with: from what batch norm remembers of the training data (Cai 2020)
+    and the classes that a classifier tells apart (Yin 2020), or noise where there is no batch norm, as in a .tflite."""
 
     kind: ClassVar[str] = "synthesize"
     samples: Annotated[int, Field(ge=1)] = 128
@@ -189,6 +189,7 @@ class Synthesize(_Pass):
         "batch_norm"
     )
     steps: Annotated[int, Field(ge=1, description="of Adam, for each 64 samples")] = 200
+    classes: Annotated[float, Field(ge=0, description="weight of the cross entropy beside the statistics")] = 0.1
     low: Annotated[float | None, Field(description="least value of the inputs, where it is known")] = None
     high: Annotated[float | None, Field(description="largest value of the inputs")] = None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tf_keras
 
 import tfq_pipeline as tfq
 from tests.nets import images, keras3_net, mixed_net
@@ -30,13 +32,20 @@ def parsed(options: str) -> recipe.Recipe:
     return recipe.parse(RECIPE.replace("OPTIONS", options), "made.yaml", "made")
 
 
-def test_the_statistics_of_every_batch_norm_are_met() -> None:
+def net() -> Any:
+    """A net whose batch norms remember images."""
     model = mixed_net()
     for layer in model.layers:
         layer.momentum = 0.0
     model(next(iter(images(96, batch=96))).inputs[0], training=True)
+    return model
+
+
+def test_the_statistics_of_every_batch_norm_are_met() -> None:
+    model = net()
     graph = KerasGraph.from_model(model)
-    data, (first, last) = distilled(graph, 70, steps=150)
+    made = distilled(graph, 70, steps=150)
+    data, (first, last) = made.data, made.statistics
     sizes = [len(batch) for batch in data]
     assert sizes == [64, 6]
     assert last < 0.1 * first
@@ -53,9 +62,39 @@ def test_the_statistics_of_every_batch_norm_are_met() -> None:
         assert np.abs(flat.std(axis=0) / np.sqrt(variance) - 1).mean() < 0.5
 
 
+def answers(model: Any, data: Data) -> np.ndarray:
+    """How often a model answers each class."""
+    found = np.concatenate([model(batch.inputs[0]).numpy() for batch in data])
+    return np.bincount(found.argmax(axis=-1), minlength=found.shape[-1])
+
+
+def test_a_classifier_answers_all_classes_about_equally_often() -> None:
+    model = net()
+    graph = KerasGraph.from_model(model)
+    drawn, alike = (distilled(graph, 65, steps=150, classes=weight) for weight in (1.0, 0.0))
+    assert np.abs(answers(model, drawn.data) - 13).max() <= 3
+    assert answers(model, alike.data).min() < 6
+    assert drawn.cross_entropy is not None
+    assert drawn.cross_entropy[1] < 0.2 * drawn.cross_entropy[0]
+    assert alike.cross_entropy is None
+
+
+@pytest.mark.parametrize("end", ["a map", "one number", "two heads"])
+def test_models_of_every_end(end: str) -> None:
+    layers = tf_keras.layers
+    image = tf_keras.Input((8, 8, 2))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(image))
+    pooled = layers.GlobalAveragePooling2D()(x)
+    ends = {"a map": [x], "one number": [layers.Dense(1)(pooled)], "two heads": [layers.Dense(3)(pooled), x]}
+    made = distilled(KerasGraph.from_model(tf_keras.Model(image, ends[end])), 6, steps=50)
+    assert [len(batch) for batch in made.data] == [6]
+    assert made.statistics[1] < made.statistics[0]
+    assert (made.cross_entropy is not None) == (end == "two heads")
+
+
 def test_values_stay_between_the_limits_and_the_seed_decides() -> None:
     graph = KerasGraph.from_model(mixed_net())
-    made = [next(iter(distilled(graph, 8, 5, (0.0, 1.0), seed)[0])).inputs[0] for seed in (1, 1, 2)]
+    made = [next(iter(distilled(graph, 8, 5, (0.0, 1.0), seed).data)).inputs[0] for seed in (1, 1, 2)]
     assert made[0].min() >= 0.0
     assert made[0].max() <= 1.0
     np.testing.assert_array_equal(made[0], made[1])
