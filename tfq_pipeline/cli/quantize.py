@@ -16,7 +16,7 @@ USAGE = (
     "MODEL --recipe R [--train T] [--calibration C] [--data D] --output OUT.tflite [--report DIR]\n\n"
     "MODEL is a Keras 3 .keras, a Keras 2 .h5 or .keras, a SavedModel, or a float .tflite. T, C and D are an .npz\n"
     "(arrays named after the inputs, or x and y), a folder of images in class folders, package.module:function, or a\n"
-    "built-in data set (fashion_mnist), which brings all three when given as D."
+    "built-in data set (as fashion_mnist), which brings all three when given as D."
 )
 
 

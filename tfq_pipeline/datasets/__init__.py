@@ -14,11 +14,11 @@ from types import ModuleType
 import numpy as np
 
 from tfq_pipeline.data import Batch, Data, Order
-from tfq_pipeline.datasets import fashion_mnist
+from tfq_pipeline.datasets import digits, fashion_mnist, japanese_vowels
 from tfq_pipeline.errors import BadInput
 
 SPLITS = ("train", "calibration", "test")
-BUILT_IN: dict[str, ModuleType] = {module.NAME: module for module in (fashion_mnist,)}
+BUILT_IN: dict[str, ModuleType] = {module.NAME: module for module in (fashion_mnist, digits, japanese_vowels)}
 
 
 def load(name: str, split: str, batch_size: int = 64, order: Order | None = None, root: Path | None = None) -> Data:
@@ -39,15 +39,15 @@ def load(name: str, split: str, batch_size: int = 64, order: Order | None = None
     if split not in SPLITS:
         raise BadInput(f"data set '{name}': no split '{split}'; it has {', '.join(SPLITS)}")
     module = BUILT_IN[name]
-    images, labels = module.arrays(split, root)
+    samples, labels = module.arrays(split, root)
     provenance: dict[str, object] = {
         "name": name,
         "split": split,
-        "samples": len(images),
+        "samples": len(samples),
         "classes": len(module.CLASSES),
         "sha256": module.checksums(split, root),
     }
-    return in_memory(name, (images,), labels, batch_size, order, provenance)
+    return in_memory(name, (samples,), labels, batch_size, order, provenance)
 
 
 def in_memory(

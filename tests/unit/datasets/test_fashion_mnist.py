@@ -92,7 +92,9 @@ def test_damaged_files_are_named(root: Path, content: bytes, message: str) -> No
 
 
 def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="data set 'mnist': unknown; the built-in ones are fashion_mnist"):
+    with pytest.raises(
+        BadInput, match="data set 'mnist': unknown; the built-in ones are digits, fashion_mnist, japanese_vowels"
+    ):
         datasets.load("mnist", "test")
     with pytest.raises(BadInput, match="no split 'valid'; it has train, calibration, test"):
         datasets.load("fashion_mnist", "valid")

@@ -127,7 +127,7 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         ("packed.npz", r"packed.npz: cannot be read as .npz \(Error -3 while decompressing"),
         ("objects.npz", r"objects.npz: cannot be read as .npz \(Object arrays cannot be loaded"),
         ("none.npz", "none.npz: no such file; give an .npz"),
-        ("none", "none: no such file, folder or data set; give .npz, a folder of images, or one of: fashion_mnist"),
+        ("none", "none: no such file, folder or data set; give .npz, a folder of images, or one of: digits, fashion"),
     ):
         with pytest.raises(BadInput, match=message):
             open_data(tmp_path / name, SPECS, "test", True)
