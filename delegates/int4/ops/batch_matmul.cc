@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "delegates/int4/describe.h"
+#include "delegates/int4/ops/byte_transpose.h"
 #include "delegates/int4/ops/gemm.h"
 #include "delegates/int4/ops/requantize.h"
 #include "delegates/int4/ops/share.h"
@@ -93,16 +94,14 @@ class BatchMatmul : public Op {
     const size_t k = static_cast<size_t>(plan_.k), n = static_cast<size_t>(plan_.n);
     const int32_t constants = shape_.taps - 1;
     const int32_t constant = constants == 0 ? 0 : -second_zero_point_ / constants;
-    int8_t* row = values;
+    const size_t row_bytes = k * static_cast<size_t>(shape_.taps);
+    if (!adjoint_second_) {
+      TransposeBytes(plan_.k, plan_.n, {b, plan_.n}, {values, static_cast<int64_t>(row_bytes)});
+    }
     for (size_t i = 0; i < n; ++i) {
-      if (adjoint_second_) {
-        std::memcpy(row, b + i * k, k);
-      } else {
-        for (size_t c = 0; c < k; ++c) row[c] = b[c * n + i];
-      }
-      row += k;
-      std::memset(row, constant, k * static_cast<size_t>(constants));
-      row += k * static_cast<size_t>(constants);
+      int8_t* row = values + i * row_bytes;
+      if (adjoint_second_) std::memcpy(row, b + i * k, k);
+      std::memset(row + k, constant, row_bytes - k);
     }
     const WeightSource source = {
         {reinterpret_cast<const uint8_t*>(values), 8}, nullptr, multipliers_.data(), shifts_.data(), first_zero_point_};

@@ -55,24 +55,28 @@ class SquaredDifference : public Op {
     const int8_t* a = operands.input<int8_t>(0);
     const int8_t* b = operands.input<int8_t>(1);
     int8_t* out = operands.output<int8_t>();
-    const int64_t columns = plan_.columns;
-    ShareRange(workspace.pool, plan_.rows, 1, plan_.rows * columns * kOperations,
-               [&](int64_t begin, int64_t end, int32_t) {
-                 for (int64_t row = begin; row < end; ++row) {
-                   const BroadcastRow at = plan_.Row(row);
-                   int8_t* to = out + row * columns;
-                   for (int64_t i = 0; i < columns; ++i) {
-                     to[i] = Lookup(a[at.first + i * plan_.first_step], b[at.second + i * plan_.second_step]);
-                   }
-                 }
-               });
+    const int64_t columns = plan_.columns, first_step = plan_.first_step, second_step = plan_.second_step;
+    const int8_t* table = table_.data();
+    ShareRange(
+        workspace.pool, plan_.rows, 1, plan_.rows * columns * kOperations, [=](int64_t begin, int64_t end, int32_t) {
+          for (int64_t row = begin; row < end; ++row) {
+            const BroadcastRow at = plan_.Row(row);
+            LookUp(table, columns, {a + at.first, first_step}, {b + at.second, second_step}, out + row * columns);
+          }
+        });
   }
 
  private:
   static constexpr int64_t kOperations = 16;  // multiplications that a value costs about as much as
 
-  int8_t Lookup(int8_t a, int8_t b) const {
-    return table_[static_cast<size_t>((b - INT8_MIN) * kValues + (a - INT8_MIN))];
+  struct Values {
+    const int8_t* data;
+    int64_t step;
+  };
+
+  static void LookUp(const int8_t* table, int64_t count, const Values& a, const Values& b, int8_t* out) {
+    const int8_t* middle = table + (0 - INT8_MIN) * (kValues + 1);
+    for (int64_t i = 0; i < count; ++i) out[i] = middle[b.data[i * b.step] * kValues + a.data[i * a.step]];
   }
 
   std::vector<int8_t> table_;  // [second + 128][first + 128]

@@ -28,7 +28,8 @@ int32_t SumOfWeights(const WeightValues& values, size_t begin, size_t count, siz
 int32_t UnpackUnsigned(const WeightValues& values, size_t begin, int32_t count, uint8_t* to) {
   int32_t sum = 0;
   if (values.bits == 8) {
-    for (int32_t i = 0; i < count; ++i) to[i] = static_cast<uint8_t>(values.bytes[begin + i] ^ 0x80);
+    const uint8_t* from = values.bytes + begin;  // bytes that `to` cannot reach: the loop becomes vectors
+    for (int32_t i = 0; i < count; ++i) to[i] = static_cast<uint8_t>(from[i] ^ 0x80);
   } else {
     int32_t i = 0;
     if (begin % 2 != 0 && count > 0) to[i++] = static_cast<uint8_t>(values.bytes[begin / 2] >> 4 ^ 8);
