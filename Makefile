@@ -137,9 +137,9 @@ techniques:  ## accuracy of every post-training technique on every example net; 
 	@$(PY) -m examples.fashion_mnist.techniques --document docs/techniques/README.md
 
 .PHONY: techniques-qat
-techniques-qat:  ## accuracy of quantization-aware training on two example nets, and the time of a step; docs/techniques/qat.md's tables anew
+techniques-qat:  ## accuracy of quantization-aware training on three data sets, and the time of a step; docs/techniques/qat.md's tables anew
 	$(call heading,techniques of training)
-	@$(PY) -m examples.fashion_mnist.techniques_qat --document docs/techniques/qat.md
+	@$(PY) -m examples.techniques_qat --document docs/techniques/qat.md
 
 .PHONY: bench-arm
 bench-arm: native  ## ARM without an ARM machine: modelled inner loops, instructions that emulated CPUs execute

@@ -11,12 +11,7 @@ not measured again there unless the net, the recipe with its defaults or the sam
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,8 +20,9 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from examples import tables
 from examples.fashion_mnist.nets import NETS
-from examples.fashion_mnist.tables import ENDS, drop_cell, write_table
+from examples.tables import ENDS, Store, drop_cell, write_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("nets", list(NETS), "Nets to measure.")
@@ -190,14 +186,13 @@ class Net:
         ).data
 
     def measured(self, technique: str, seed: int) -> dict[str, Any]:
-        """The drop in points and the file's size, or the first line of a refusal; seconds."""
-        started = time.perf_counter()
+        """The drop in points and the file's size, or the first line of a refusal."""
         try:
             data = self.quantized(technique, seed)
             found: dict[str, Any] = {"drop": 100 * (self.float_accuracy - self.accuracy(data)), "bytes": len(data)}
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             found = {"refused": next(iter(str(error).splitlines()), type(error).__name__)}
-        return {"float": self.float_accuracy, **found, "seconds": round(time.perf_counter() - started, 2)}
+        return {"float": self.float_accuracy, **found}
 
 
 def _parsed(technique: str) -> Any:
@@ -208,39 +203,9 @@ def _parsed(technique: str) -> Any:
 
 @functools.cache
 def settings(net: str, technique: str, samples: int) -> str:
-    """What a result belongs to, besides the seed: a digest of the net's file, the recipe with its defaults, and the
-    samples."""
+    """What a result belongs to, besides the seed: the net's file, the recipe with its defaults, and the samples."""
     recipe = "" if technique in OPPONENTS else _parsed(technique).model_dump_json()
-    file = hashlib.sha256(Path(__file__).with_name(f"{net}.keras").read_bytes()).hexdigest()
-    return hashlib.sha256(f"{file} {recipe} {samples} {CALIBRATION}".encode()).hexdigest()[:16]
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"
-
-
-class Store:
-    """Results in a file that is whole after each of them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-
-    def find(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The entry with these values."""
-        return next((e for e in self.entries if all(e[name] == value for name, value in key.items())), None)
-
-    def put(self, key: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Adds a result in the place of what was there."""
-        from tfq_pipeline.tflite import flatbuffer as fb
-
-        self.entries = [e for e in self.entries if any(e[name] != value for name, value in key.items())]
-        self.entries.append({**key, **found})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fb.write_file(self.path, (json.dumps(self.entries, indent=1) + "\n").encode())
+    return tables.settings(Path(__file__).with_name(f"{net}.keras"), recipe, samples, CALIBRATION)
 
 
 def table(entries: list[dict[str, Any]]) -> str:
@@ -264,14 +229,13 @@ def main(argv: list[str]) -> None:
     del argv
     store = Store(Path(FLAGS.output) / "techniques.json")
     net_of = functools.cache(lambda name: Net(name, FLAGS.samples))
-    for technique in FLAGS.only or [*OPPONENTS, *TECHNIQUES]:
-        for net in FLAGS.nets:
-            for seed in range(FLAGS.seeds):
-                key = {"net": net, "technique": technique, "seed": seed}
-                key["settings"] = settings(net, technique, FLAGS.samples)
-                if FLAGS.fresh or store.find(key) is None:
-                    store.put(key, {**net_of(net).measured(technique, seed), "commit": _commit()})
-                    print(json.dumps(store.find(key)), file=sys.stderr, flush=True)
+    keys = (
+        {"net": net, "technique": technique, "seed": seed, "settings": settings(net, technique, FLAGS.samples)}
+        for technique in FLAGS.only or [*OPPONENTS, *TECHNIQUES]
+        for net in FLAGS.nets
+        for seed in range(FLAGS.seeds)
+    )
+    store.fill(keys, lambda key: net_of(key["net"]).measured(key["technique"], key["seed"]), FLAGS.fresh)
     known = (*OPPONENTS, *TECHNIQUES)
     shown = table(
         [
