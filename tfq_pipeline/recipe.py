@@ -425,10 +425,10 @@ class Qat(_Training):
 
     kind: ClassVar[str] = "qat"
     weights: Annotated[
-        Literal["min_max", "lsq", "logarithmic", "ternary", "ttq", "binary", "codebook"],
+        Literal["min_max", "lsq", "seq", "logarithmic", "ternary", "ttq", "binary", "codebook"],
         Field(
-            description="how scales are found; ternary, ttq and binary are for weights of 2 bits, codebook of up to 4, "
-            "wider ones follow min_max"
+            description="how scales are found; ternary, ttq and binary are for weights of 2 bits, seq of up to 3, "
+            "codebook of up to 4, wider ones follow min_max"
         ),
     ] = "min_max"
 

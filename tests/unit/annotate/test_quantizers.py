@@ -12,6 +12,7 @@ from tfq_pipeline.annotate.quantizers.logarithmic import LogarithmicWeights
 from tfq_pipeline.annotate.quantizers.lsq import LSQWeights, lsq_activation
 from tfq_pipeline.annotate.quantizers.lsq_plus import lsq_plus_activation
 from tfq_pipeline.annotate.quantizers.pact import PACTActivation, pact
+from tfq_pipeline.annotate.quantizers.seq import SEQWeights
 from tfq_pipeline.annotate.quantizers.ternary import TernaryWeights
 from tfq_pipeline.annotate.quantizers.ttq import TTQWeights
 from tfq_pipeline.numerics.affine import Affine, fake_quantize
@@ -232,6 +233,37 @@ def test_ttq_levels_go_down_the_loss_that_their_gradient_is_of():
         levels.assign_sub(0.2 * tape.gradient(loss, levels))
     got = np.asarray(host.quantizer.scale(w, host.variables_of)).item() * np.array([7, 2])
     np.testing.assert_allclose(got, [1.4, 0.4], rtol=0.03)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_seq_has_the_gradients_of_a_grid_without_a_zero(bits):
+    w, g = values(13)
+    w = w.astype(np.float32)
+    quantizer = SEQWeights.starting(bits, w, np.full((1, 1, 1, 3), 0.5, np.float32))
+    host = Host(quantizer, SHAPE)
+    host.variables_of["step"].assign(0.7 * tf.ones_like(host.variables_of["step"]))
+    kernel = tf.Variable(w)
+    with tf.GradientTape() as tape:
+        y = host(kernel)
+    by_w, by_ratio = tape.gradient(y, [kernel, host.variables_of["step"]], tf.constant(g, tf.float32))
+    half = 0.7 * quantizer.start
+    grid = np.arange(1 - 2**bits, 2**bits, 2)
+    integers = grid[np.abs((w / half)[..., None] - grid).argmin(axis=-1)]
+    inside = np.abs(w / half) < 2**bits
+    np.testing.assert_allclose(y, integers * half, rtol=1e-5)
+    np.testing.assert_allclose(by_w, g * inside, atol=1e-6)
+    each = np.where(inside, integers - w / half, integers)
+    by_half = (g * each).sum(axis=(0, 1, 2), keepdims=True) / np.sqrt(w.size / 3 * (2**bits - 1))
+    np.testing.assert_allclose(by_ratio, by_half / quantizer.start, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(quantizer.integers(w, host.variables_of), integers)
+    assert quantizer.width(host.variables_of) == bits + 1
+
+
+def test_seq_starts_where_the_error_is_least():
+    w = np.random.default_rng(14).normal(size=(4000, 2)).astype(np.float32) * [1.0, 3.0]
+    quantizer = SEQWeights.starting(2, w, np.ones((1, 2), np.float32))
+    # The best step of four even values for a normal distribution (Max 1960, table 2: 0.9957).
+    np.testing.assert_allclose(2 * quantizer.start[0] / w.std(axis=0), 0.9957, rtol=0.05)
 
 
 def test_values_of_a_codebook_have_the_sum_of_the_gradients_of_their_weights():

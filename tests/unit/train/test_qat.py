@@ -176,6 +176,7 @@ def test_what_layers_add_to_the_loss_counts():
     [
         ("lsq", "lsq", 4),
         ("lsq", "lsq_plus", 3),
+        ("seq", "lsq", 2),
         ("min_max", "pact", 4),
         ("logarithmic", "lsq", 4),
         ("ternary", "lsq", 2),
@@ -197,7 +198,7 @@ def test_every_technique_learns_and_ends_in_a_file_that_equals_the_trained_model
     result = verify(file, trained.graph, trained.plan, reference, images(100, seed=5), require_integer=True)
     assert result.argmax_agreement >= 0.97
     used = np.unique(trained.plan.weights["hidden"].integers(trained.graph.linear_ops()[-2].kernel))
-    limits = {"logarithmic": [-4, -2, -1, 0, 1, 2, 4], "ternary": [-1, 0, 1], "binary": [-1, 1]}
+    limits = {"logarithmic": [-4, -2, -1, 0, 1, 2, 4], "ternary": [-1, 0, 1], "binary": [-1, 1], "seq": [-3, -1, 1, 3]}
     np.testing.assert_array_equal(used, limits.get(weights, range(1 - 2 ** (bits - 1), 2 ** (bits - 1))))
     moved = [n for n, t in trained.plan.activations.items() if t.affine.scale[0] != plan.activations[n].affine.scale[0]]
     assert {"stem", "hidden"} <= set(moved)

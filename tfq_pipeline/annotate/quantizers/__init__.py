@@ -17,6 +17,7 @@ from tfq_pipeline.annotate.quantizers.lsq_plus import LSQPlusActivation
 from tfq_pipeline.annotate.quantizers.min_max import MinMaxWeights
 from tfq_pipeline.annotate.quantizers.moving_average import MovingAverageActivation
 from tfq_pipeline.annotate.quantizers.pact import PACTActivation
+from tfq_pipeline.annotate.quantizers.seq import SEQWeights
 from tfq_pipeline.annotate.quantizers.ternary import TernaryWeights
 from tfq_pipeline.annotate.quantizers.ttq import TTQWeights
 from tfq_pipeline.numerics.affine import Affine
@@ -47,6 +48,7 @@ class Techniques:
 WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
     "min_max": MinMaxWeights,
     "lsq": LSQWeights,
+    "seq": SEQWeights,
     "logarithmic": LogarithmicWeights,
     "ternary": TernaryWeights,
     "ttq": TTQWeights,
@@ -55,7 +57,7 @@ WEIGHTS: Mapping[str, type[WeightQuantizer]] = {
 }
 
 # The most bits of weights that some are for; wider ones beside them follow min-max.
-MOST_BITS: Mapping[str, int] = {"ternary": 2, "ttq": 2, "binary": 2, "codebook": 4}
+MOST_BITS: Mapping[str, int] = {"seq": 3, "ternary": 2, "ttq": 2, "binary": 2, "codebook": 4}
 
 
 def weight_quantizer(layer: str, bits: int, kernel: np.ndarray, start: np.ndarray, how: Techniques) -> WeightQuantizer:
