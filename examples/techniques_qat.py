@@ -247,8 +247,8 @@ def main(argv: list[str]) -> None:
     keys = (
         {"net": net, "technique": technique, "seed": seed, "settings": settings(net, technique)}
         for net in FLAGS.nets
-        for technique in FLAGS.only or TECHNIQUES
         for seed in range(FLAGS.seeds)
+        for technique in FLAGS.only or TECHNIQUES
     )
     store.fill(keys, lambda key: measured(key["net"], key["technique"], key["seed"]), FLAGS.fresh)
     shown = {
