@@ -22,6 +22,7 @@ std::string CheckMean(const NodeView& view);
 std::string CheckPad(const NodeView& view);
 std::string CheckConcatenation(const NodeView& view);
 std::string CheckReshape(const NodeView& view);
+std::string CheckSoftmax(const NodeView& view);
 std::string CheckRelu(const NodeView& view);
 std::string CheckHardSwish(const NodeView& view);
 std::string CheckLogistic(const NodeView& view);

@@ -9,6 +9,7 @@
 #include "delegates/int4/ops/broadcast.h"
 #include "delegates/int4/ops/mul.h"
 #include "delegates/int4/ops/requantize.h"
+#include "delegates/int4/ops/softmax.h"
 
 namespace tfq::int4 {
 namespace {
@@ -235,10 +236,20 @@ std::string CheckHardSwishScale(const NodeView& view) {
                     "scale of its input over that of its output");
 }
 
-std::string CheckLogisticScale(const NodeView& view) {
+// Of values between 0 and 1: the runtime has no other.
+std::string CheckShareScale(const NodeView& view) {
   if (view.output()->params.scale == 1.0f / 256 && view.output()->params.zero_point == INT8_MIN) return "";
   return "output " + Quoted(*view.output()) + " has a scale of " + Real(view.output()->params.scale) +
          " and a zero point of " + Number(view.output()->params.zero_point) + ", not 1/256 and -128";
+}
+
+std::string CheckSoftmaxRows(const NodeView& view) {
+  const float step = view.beta * view.input()->params.scale;
+  if (!std::isfinite(step) || step < 0) return "its beta is " + Real(view.beta) + " (taken: 0 and more)";
+  if (Rank(*view.input()) < 1) return "input " + Quoted(*view.input()) + " has no dimensions";
+  const int32_t columns = Dim(*view.input(), Rank(*view.input()) - 1);
+  if (columns >= 1 && columns <= kMostSoftmaxColumns) return "";
+  return "its rows have " + Number(columns) + " values (taken: 1 to " + Number(kMostSoftmaxColumns) + ")";
 }
 
 std::string CheckQuantizeScale(const NodeView& view) {
@@ -256,9 +267,10 @@ constexpr Check kMeanChecks[] = {CheckInt8Tensors, CheckNhwc, CheckMeanAxes, Che
 constexpr Check kPadChecks[] = {CheckInt8Tensors, CheckNhwc, CheckOneScale, CheckPaddings};
 constexpr Check kConcatenationChecks[] = {CheckInt8Tensors, CheckOneScale, CheckNoActivation};
 constexpr Check kReshapeChecks[] = {CheckInt8Tensors, CheckOneScale, CheckShape};
+constexpr Check kSoftmaxChecks[] = {CheckInt8Tensors, CheckSoftmaxRows, CheckShareScale};
 constexpr Check kReluChecks[] = {CheckInt8Tensors, CheckOneRatio};
 constexpr Check kHardSwishChecks[] = {CheckInt8Tensors, CheckHardSwishScale};
-constexpr Check kLogisticChecks[] = {CheckInt8Tensors, CheckLogisticScale};
+constexpr Check kLogisticChecks[] = {CheckInt8Tensors, CheckShareScale};
 constexpr Check kQuantizeChecks[] = {CheckInt8Tensors, CheckQuantizeScale};
 
 }  // namespace
@@ -272,6 +284,7 @@ std::string CheckMean(const NodeView& view) { return First(kMeanChecks, view); }
 std::string CheckPad(const NodeView& view) { return First(kPadChecks, view); }
 std::string CheckConcatenation(const NodeView& view) { return First(kConcatenationChecks, view); }
 std::string CheckReshape(const NodeView& view) { return First(kReshapeChecks, view); }
+std::string CheckSoftmax(const NodeView& view) { return First(kSoftmaxChecks, view); }
 std::string CheckRelu(const NodeView& view) { return First(kReluChecks, view); }
 std::string CheckHardSwish(const NodeView& view) { return First(kHardSwishChecks, view); }
 std::string CheckLogistic(const NodeView& view) { return First(kLogisticChecks, view); }

@@ -56,6 +56,8 @@ void ReadReducer(const void* data, NodeView* view) {
   view->keep_num_dims = static_cast<const abi::ReducerParams*>(data)->keep_dims != 0;
 }
 
+void ReadSoftmax(const void* data, NodeView* view) { view->beta = static_cast<const abi::SoftmaxParams*>(data)->beta; }
+
 constexpr SupportedOp kSupportedOps[] = {
     // clang-format off
     {abi::kConv2D, OpKind::kConv, 1, ReadWindowed<abi::ConvParams>, CheckLinear, MakeConv, GemmName},
@@ -71,6 +73,7 @@ constexpr SupportedOp kSupportedOps[] = {
     {abi::kPad, OpKind::kPad, 1, nullptr, CheckPad, MakePad, CopyName},
     {abi::kConcatenation, OpKind::kConcatenation, kAllInputs, ReadConcatenation, CheckConcatenation, MakeConcatenation, CopyName},
     {abi::kReshape, OpKind::kReshape, 1, nullptr, CheckReshape, MakeReshape, CopyName},
+    {abi::kSoftmax, OpKind::kSoftmax, 1, ReadSoftmax, CheckSoftmax, MakeSoftmax, LookupName},
     {abi::kRelu, OpKind::kRelu, 1, nullptr, CheckRelu, MakeRelu, LookupName},
     {abi::kRelu6, OpKind::kRelu6, 1, nullptr, CheckRelu, MakeRelu6, LookupName},
     {abi::kReluN1To1, OpKind::kReluN1To1, 1, nullptr, CheckRelu, MakeReluN1To1, LookupName},

@@ -29,6 +29,7 @@ enum class OpKind : int32_t {
   kPad,
   kConcatenation,
   kReshape,
+  kSoftmax,
   kRelu,
   kRelu6,
   kReluN1To1,
@@ -98,6 +99,7 @@ struct NodeView {
   int32_t weights_format = 0;
   bool keep_num_dims = false;  // of a dense layer's batch dimensions, or of a mean's reduced ones
   int32_t axis = 0;            // of a concatenation
+  float beta = 1;              // of a softmax: what its inputs are multiplied by
   bool adjoint[2] = {};        // of the factors of a matrix product: read with rows and columns swapped
   int32_t filter_height = 1;   // of a pool
   int32_t filter_width = 1;

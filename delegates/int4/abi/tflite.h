@@ -291,6 +291,10 @@ struct ReducerParams {
   uint8_t keep_dims;  // a bool
 };
 
+struct SoftmaxParams {
+  float beta;
+};
+
 static_assert(sizeof(void*) == 8, "the layouts below are those of 64-bit platforms");
 static_assert(sizeof(Registration) == 88);
 static_assert(offsetof(Registration, builtin_code) == 40);

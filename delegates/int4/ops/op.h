@@ -75,6 +75,7 @@ std::unique_ptr<Op> MakeMean(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakePad(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeConcatenation(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeReshape(const NodeView& view, const Options& options);
+std::unique_ptr<Op> MakeSoftmax(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeRelu(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeRelu6(const NodeView& view, const Options& options);
 std::unique_ptr<Op> MakeReluN1To1(const NodeView& view, const Options& options);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <iterator>
 
@@ -42,6 +43,7 @@ union Params {
   abi::ConcatenationParams concatenation;
   abi::ReducerParams reducer;
   abi::BatchMatmulParams matmul;
+  abi::SoftmaxParams softmax;
 };
 
 Params MakeParams(int32_t op) {
@@ -50,6 +52,7 @@ Params MakeParams(int32_t op) {
     params.pool = {abi::Padding::kSame, 1, 1, 2, 2, abi::Activation::kNone};
   }
   if (op == abi::kBatchMatmul) params.matmul = {0, 1, 0};
+  if (op == abi::kSoftmax) params.softmax = {1};
   if (op == abi::kConcatenation) params.concatenation = {3, abi::Activation::kNone};
   return params;
 }
@@ -59,12 +62,12 @@ void Build(int32_t op, FakeGraph* graph) {
   const std::vector<int32_t> image = {1, 4, 4, 2};
   graph->AddTensor("first", abi::Type::kInt8, image, {kScale}, 3);
   graph->AddTensor("second", abi::Type::kInt8, image, {kScale}, 3);
-  const bool logistic = op == abi::kLogistic;
+  const bool share = op == abi::kLogistic || op == abi::kSoftmax;
   graph->AddTensor("output", abi::Type::kInt8, image,
-                   {logistic          ? 1.0f / 256
+                   {share             ? 1.0f / 256
                     : op == abi::kMul ? 2.0f
                                       : kScale},
-                   logistic ? -128 : 3);
+                   share ? -128 : 3);
   std::vector<int32_t> inputs = {kFirst};
   constexpr int32_t kOfTwo[] = {abi::kAdd, abi::kMul, abi::kConcatenation, abi::kBatchMatmul, abi::kSquaredDifference};
   if (std::count(std::begin(kOfTwo), std::end(kOfTwo), op) != 0) inputs.push_back(kSecond);
@@ -168,6 +171,13 @@ TEST(AroundSupport, DeclinesWithTheReason) {
       {abi::kReshape, "its shape is -1x-1", [](FakeGraph* g) { ConstantOf(g)[0] = ConstantOf(g)[1] = -1; }},
       {abi::kReshape, "its shape is -2x32", [](FakeGraph* g) { ConstantOf(g)[0] = -2; }},
       {abi::kReshape, "its shape is 2147483647x32", [](FakeGraph* g) { ConstantOf(g)[0] = INT32_MAX; }},
+      {abi::kSoftmax, "its beta is -1 (taken: 0 and more)", [](FakeGraph* g) { ParamsOf(g).softmax.beta = -1; }},
+      {abi::kSoftmax, "its beta is nan (taken: 0 and more)", [](FakeGraph* g) { ParamsOf(g).softmax.beta = NAN; }},
+      {abi::kSoftmax, "input 'first' has no dimensions", [](FakeGraph* g) { g->tensor(kFirst).dims->size = 0; }},
+      {abi::kSoftmax, "its rows have 32769 values (taken: 1 to 32768)",
+       [](FakeGraph* g) { g->tensor(kFirst).dims->data[3] = 32769; }},
+      {abi::kSoftmax, "output 'output' has a scale of 0.5 and a zero point of -128, not 1/256 and -128",
+       [](FakeGraph* g) { SetScale(g, kOutput, 0.5f); }},
       {abi::kRelu6, "scale of its input over that of its output is 5000, outside 1.52588e-05 to 1024",
        [](FakeGraph* g) { SetScale(g, kOutput, 1e-4f); }},
       {abi::kHardSwish, "scale of its input over that of its output is 500, outside 0.000976562 to 127",

@@ -269,6 +269,7 @@ constexpr Around kAround[] = {
      }},
     {abi::kSquaredDifference, Itself, Same},
     {abi::kSquaredDifference, AChannel, Same},
+    {abi::kSoftmax, Nothing, Same},
     {abi::kRelu, Nothing, Same},
     {abi::kHardSwish, Nothing, Same},
     {abi::kLogistic, Nothing, Same},
@@ -278,6 +279,7 @@ constexpr Around kAround[] = {
 // Parameters that mean something to each of them: a pool of 1x2, an axis of 1 or 3, dimensions kept.
 constexpr abi::PoolParams kAroundParams = {abi::Padding::kSame, 1, 1, 1, 2, abi::Activation::kNone};
 constexpr abi::BatchMatmulParams kBatchMatmulParams = {0, 1, 0};
+constexpr abi::SoftmaxParams kSoftmaxParams = {0.5f};
 constexpr abi::ConcatenationParams kConcatenationParams = {3, abi::Activation::kNone};
 
 Image AddAround(FakeGraph* graph, const Around& around, const Image& image) {
@@ -285,16 +287,18 @@ Image AddAround(FakeGraph* graph, const Around& around, const Image& image) {
   for (const int32_t more : around.more_inputs(graph, image)) inputs.push_back(more);
   Image output;
   output.dims = around.shape(image.dims);
-  // RESHAPE and its like change nothing but the shape; the sigmoid has one scale alone.
-  const bool sigmoid = around.builtin_code == abi::kLogistic;
-  output.scale = sigmoid ? 1.0f / 256 : image.scale;
-  output.zero_point = sigmoid ? -128 : image.zero_point;
+  // RESHAPE and its like change nothing but the shape; what lies between 0 and 1 has one scale alone.
+  const bool share = around.builtin_code == abi::kLogistic || around.builtin_code == abi::kSoftmax;
+  output.scale = share ? 1.0f / 256 : image.scale;
+  output.zero_point = share ? -128 : image.zero_point;
   output.tensor = graph->AddTensor("around", abi::Type::kInt8, output.dims, {output.scale}, output.zero_point);
   output.values.resize(static_cast<size_t>(graph->Elements(output.tensor)));
   if (around.builtin_code == abi::kConcatenation) {
     graph->AddNode(around.builtin_code, inputs, output.tensor, kConcatenationParams);
   } else if (around.builtin_code == abi::kBatchMatmul) {
     graph->AddNode(around.builtin_code, inputs, output.tensor, kBatchMatmulParams);
+  } else if (around.builtin_code == abi::kSoftmax) {
+    graph->AddNode(around.builtin_code, inputs, output.tensor, kSoftmaxParams);
   } else {
     graph->AddNode(around.builtin_code, inputs, output.tensor, kAroundParams);
   }

@@ -173,7 +173,14 @@ class AroundNet:
         query, key, value = (self.layer(x, out=int(n)) for n in [self.rng.integers(1, 40)] * 2 + [x.shape[3]])
         scores = (*x.shape[:3], x.shape[2])
         first = self.product(query, key, scores, depth=key.shape[3], adjoint=True)
+        if self.rng.random() < 0.7:
+            first = self.softmax(first)
         return self.product(first, value, (*x.shape[:3], value.shape[3]), depth=x.shape[2], adjoint=False)
+
+    def softmax(self, x: Value) -> Value:
+        options = schema.SoftmaxOptionsT()
+        options.beta = float(self.rng.choice([1.0, 0.3]))
+        return self.op("SOFTMAX", [x.tensor], self.value(x.shape, 1 / 256, -128), options)
 
     def product(self, a: Value, b: Value, shape: tuple[int, ...], depth: int, adjoint: bool) -> Value:
         options = schema.BatchMatMulOptionsT()

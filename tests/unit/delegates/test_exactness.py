@@ -83,7 +83,7 @@ def test_operators_around_are_bit_exact(match: str, tier: str, tmp_path: Path) -
         told = json.loads(report.read_text())
         assert told["declined"] == []
         taken.update(node["op"] for node in told["taken"])
-    assert len(taken) == 19
+    assert len(taken) == 20
 
 
 @pytest.mark.parametrize("match", RESOLVERS)
@@ -198,3 +198,29 @@ def test_matrix_products_of_activations(tier: str, match: str, tmp_path: Path) -
             assert (ours != expected).mean() < 1e-3
         else:
             np.testing.assert_array_equal(ours, expected, err_msg=f"seed {seed}")
+
+
+def row_of_shares(rng: np.random.Generator) -> tuple[bytes, np.ndarray]:
+    """A file with one convolution and one SOFTMAX, and its input: rows of any length, sharp and flat ones."""
+    net = AroundNet(rng)
+    x = net.value((1, int(rng.integers(1, 5)), int(rng.integers(1, 7)), 3), 0.05, net.zero_point())
+    net.builder.inputs.append(x.tensor)
+    logits = net.layer(x, out=int(rng.integers(1, 400)), kernel=(1, 1), gain=float(rng.choice([0.05, 1.0, 8.0])))
+    options = schema.SoftmaxOptionsT()
+    options.beta = float(rng.choice([0.0, 0.01, 0.1, 1.0, 20.0]))
+    output = net.op("SOFTMAX", [logits.tensor], net.value(logits.shape, 1 / 256, -128), options)
+    net.builder.outputs = [output.tensor]
+    return net.builder.build(), rng.integers(-128, 128, x.shape).astype(np.int8)
+
+
+@pytest.mark.parametrize("match", RESOLVERS)
+def test_softmax_of_any_rows(match: str, tmp_path: Path) -> None:
+    levels: set[int] = set()
+    for seed in range(60):
+        model, values = row_of_shares(np.random.default_rng(seed))
+        report = tmp_path / "report.json"
+        ours = run(model, values, [delegate.load(threads=1 + seed % 3, match=match, report=report)], RESOLVERS[match])
+        assert json.loads(report.read_text())["delegated"] == 2
+        np.testing.assert_array_equal(ours, run(model, values, None, RESOLVERS[match]), err_msg=f"seed {seed}")
+        levels.update(np.unique(ours).tolist())
+    assert len(levels) > 60
