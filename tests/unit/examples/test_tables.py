@@ -88,3 +88,14 @@ def test_the_table_of_training_has_rows_and_nets_as_declared():
     assert rows[0] == f"| technique | {nets[0]} | {nets[1]} | largest gap | least argmax agreement |"
     assert rows[3] == f"| {first} |  | 3.00 | 0.20 | 99.50 % |"
     assert rows[4] == f"| {second} | 2.00 | 1.00 | 0.30 | 99.00 % |"
+
+
+def test_the_table_of_steps_says_which_nets_a_trainer_refused():
+    times = {"one": {"float": 2.0, "ours": 3.0}, "two": {"float": 4.0, "TFMOT, 8 bits": 6.0, "ours": 4.4}}
+    assert techniques_qat.step_table(times).splitlines() == [
+        "| trainer | one | two |",
+        "| --- | --- | --- |",
+        "| float | 2.0 (1.00) | 4.0 (1.00) |",
+        "| TFMOT, 8 bits | refused | 6.0 (1.50) |",
+        "| ours | 3.0 (1.50) | 4.4 (1.10) |",
+    ]
