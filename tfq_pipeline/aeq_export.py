@@ -103,6 +103,8 @@ def _runnable(op: str, weights: WeightSpec | None, activations: ActivationSpec |
     """What `passes.quantize` makes of a request, as far as it depends on the operator alone."""
     if weights is None or activations is None:
         return None, None
+    if activations.mode == "static":
+        weights = weights.model_copy(update={"symmetric": True})
     modes: Mapping[str, Reads] = {"dynamic": "dynamic", "float": "decoded"}
     reads = modes.get(activations.mode) or ("int8" if activations.bits <= 8 else "int16")
     if weights.group_size is not None and (op not in GROUPED or reads != "dynamic" or weights.bits > 4):
@@ -128,7 +130,7 @@ def _entry(recipe: Recipe, op: str, spec: Spec, regex: str) -> Any:
             **_activations(recipe, activations),
             "weight_tensor_config": {
                 "num_bits": _bits(recipe, op, weights, activations),
-                "symmetric": True,
+                "symmetric": _symmetric(recipe, weights, activations),
                 "granularity": _granularity(recipe, weights),
                 "dtype": "INT",
             },
@@ -142,6 +144,12 @@ def _algorithm(recipe: Recipe, weights: WeightSpec) -> str:
     if weights.range not in _ALGORITHMS:
         raise _unsayable(recipe, f"quantize: weights.range {weights.range}", f"take {' or '.join(_ALGORITHMS)}")
     return _ALGORITHMS[weights.range]
+
+
+def _symmetric(recipe: Recipe, weights: WeightSpec, activations: ActivationSpec) -> bool:
+    if not weights.symmetric and activations.mode == "dynamic":
+        raise _unsayable(recipe, "quantize: weights.symmetric false beside dynamic activations", "leave it out")
+    return weights.symmetric
 
 
 def _bits(recipe: Recipe, op: str, weights: WeightSpec, activations: ActivationSpec) -> int:

@@ -66,6 +66,11 @@ class TensorPlan:
             return quantize(real, self.affine)
         return from_groups(quantize(to_groups(real, self.group_size), self.affine), real.shape)
 
+    def grid(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """What one step of each value is worth, and what integer 0 stands for, float32 of a tensor's shape."""
+        zeros, ones = (replace(self, values=np.full(shape, q, np.int8)).represented(np.empty(shape)) for q in (0, 1))
+        return ones - zeros, zeros
+
     def represented(self, real: np.ndarray) -> np.ndarray:
         """The real values, float32, that the file will hold for `real`."""
         if self.affine is None:
@@ -197,10 +202,14 @@ def _describe(tensor: TensorPlan | None) -> str:
         return "not planned"
     if tensor.affine is None:
         return tensor.scheme
-    scale = tensor.affine.scale
-    shown = f"{scale[0]:.6g}" if scale.size == 1 else f"{scale.min():.6g}..{scale.max():.6g}"
     covers = tensor.granularity if tensor.group_size is None else f"group of {tensor.group_size}"
-    return f"{tensor.bits} bits per {covers}, scale {shown}, zero point {int(tensor.affine.zero_point[0])}"
+    scale, zero_point = _span(tensor.affine.scale), _span(tensor.affine.zero_point)
+    return f"{tensor.bits} bits per {covers}, scale {scale}, zero point {zero_point}"
+
+
+def _span(values: np.ndarray) -> str:
+    low, high = f"{values.min():.6g}", f"{values.max():.6g}"
+    return low if values.size == 1 or low == high == "0" else f"{low}..{high}"
 
 
 def _to_json(key: str, tensor: TensorPlan, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tfq_pipeline import aeq_recipe
 from tfq_pipeline.errors import BadInput
@@ -61,25 +61,15 @@ class _Pass(_Options):
         return self.after
 
 
-def _no_zero_points(symmetric: object) -> object:
-    if symmetric is False:
-        raise ValueError(
-            "is false, but no runtime reads zero points of weights: kernels refuse those of channels and ignore "
-            "those of groups; leave it out"
-        )
-    return symmetric
-
-
 Share = Annotated[float, Field(gt=0, le=4)]
-
-Symmetric = Annotated[Literal[True], BeforeValidator(_no_zero_points)]
 
 
 class WeightSpec(_Options):
-    """How weights are quantized. TFLite computes with symmetric weights alone."""
+    """How weights are quantized; those that are read as integers beside calibrated activations are symmetric
+    whatever is asked."""
 
     bits: Annotated[int, Field(ge=2, le=8)] = 8
-    symmetric: Symmetric = True
+    symmetric: Annotated[bool, Field(description="zero points 0")] = True
     granularity: Granularity = "channel"
     group_size: GroupSize | None = None
     range: WeightRange = "minmax"
@@ -107,7 +97,7 @@ class WeightOverride(_Options):
     """The keys of `WeightSpec` that a rule changes; those left out stay as they were."""
 
     bits: Annotated[int, Field(ge=2, le=8)] | None = None
-    symmetric: Symmetric | None = None
+    symmetric: bool | None = None
     granularity: Granularity | None = None
     group_size: GroupSize | None = None
     range: WeightRange | None = None

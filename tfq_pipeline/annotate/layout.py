@@ -47,8 +47,13 @@ def layout(layer: str, kind: str, shape: tuple[int, ...], planned: TensorPlan) -
         planned: of the kernel.
 
     Raises:
-        BadInput: for groups of a layer that has no kernel for them.
+        BadInput: for groups of a layer that has no kernel for them, or zero points.
     """
+    if planned.affine is not None and not planned.affine.symmetric:
+        raise BadInput(
+            f"layer '{layer}' ({kind}): planned with zero points of weights, training knows symmetric weights alone; "
+            "leave symmetric out"
+        )
     if planned.group_size is not None:
         if kind != "Dense" or shape[0] % planned.group_size:
             raise BadInput(

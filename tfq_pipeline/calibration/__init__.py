@@ -24,12 +24,13 @@ OBSERVERS: Mapping[str, Callable[..., Observer]] = MappingProxyType(
 # Percentile of a channel's weights, of which there are few: it leaves out the largest of a thousand.
 _WEIGHTS_PERCENTILE = 99.9
 
-# The same methods for weights: given rows [channels, values] and bits, the range of each row.
-WEIGHT_RANGES: Mapping[str, Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]] = MappingProxyType(
+# The same methods for weights: given rows [channels, values], bits and whether the zero point is 0, the range of each
+# row.
+WEIGHT_RANGES: Mapping[str, Callable[[np.ndarray, int, bool], tuple[np.ndarray, np.ndarray]]] = MappingProxyType(
     {
-        "minmax": lambda rows, bits: weight_range(rows, 0),
-        "percentile": lambda rows, bits: percentile.row_ranges(rows, _WEIGHTS_PERCENTILE),
-        "entropy": entropy.row_ranges,
+        "minmax": lambda rows, bits, symmetric: weight_range(rows, 0),
+        "percentile": lambda rows, bits, symmetric: percentile.row_ranges(rows, _WEIGHTS_PERCENTILE),
+        "entropy": lambda rows, bits, symmetric: entropy.row_ranges(rows, bits),
         "mse": mse.row_ranges,
     }
 )

@@ -42,7 +42,8 @@ class Entropy:
         # So few values have no distribution that levels could show badly: each may have a level of its own.
         if np.count_nonzero(counts) <= 2**self.bits:
             return h.low, h.high
-        return shrink(low, high, lambda a, b: _divergence(h.centers, counts, a, b, 2**self.bits))
+        found = shrink(low, high, lambda a, b: _divergence(h.centers, counts, float(a), float(b), 2**self.bits))
+        return float(found[0]), float(found[1])
 
 
 def row_ranges(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

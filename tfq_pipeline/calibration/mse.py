@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tfq_pipeline.calibration.histogram import Histogram
-from tfq_pipeline.calibration.search import SHARES, shrink
+from tfq_pipeline.calibration.search import SHARES, Ranges, cheapest, shrink
 
 
 @dataclass(frozen=True)
@@ -41,58 +41,62 @@ class Mse:
         # A bin stands for its middle; the outermost ones end at the extremes, and clipping needs them exactly.
         values = np.clip(h.centers[used], h.low, h.high)
         weights = h.counts[used] / h.counts.sum()
-        return best_range(values, weights, h.low, h.high, self.bits, self.symmetric)
+        low, high = best_range(values, weights, h.low, h.high, self.bits, self.symmetric)
+        return float(low), float(high)
 
 
 def best_range(
-    values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, symmetric: bool
-) -> tuple[float, float]:
-    """The range inside [low, high] with the least weighted squared error.
+    values: np.ndarray,
+    weights: np.ndarray,
+    low: np.ndarray | float,
+    high: np.ndarray | float,
+    bits: int,
+    symmetric: bool,
+) -> Ranges:
+    """The ranges inside [low, high] with the least weighted squared error of each row.
 
     Args:
-        values: float64 [n].
-        weights: float64 [n], their shares.
-        low, high: the full range, widened to hold 0 here.
+        values: real [..., n].
+        weights: [n], their shares.
+        low, high: the full ranges, of the values' dtype, [...]; widened to hold 0 here.
         bits: of the integers.
         symmetric: zero point 0.
     """
-    low, high = min(low, 0.0), max(high, 0.0)
-    if symmetric:
-        limit = max(-low, high)
-        best = limit * min(SHARES, key=lambda s: _error(values, weights, -limit * s, limit * s, bits, True))
-        return max(-float(best), low), min(float(best), high)
-    return shrink(low, high, lambda a, b: _error(values, weights, a, b, bits))
+    low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+
+    def cost(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return _errors(values, weights, a, b, bits, symmetric)
+
+    if not symmetric:
+        return shrink(low, high, cost)
+    limit = np.maximum(-low, high)
+    _, best = cheapest(((-limit * share, limit * share) for share in SHARES), cost)
+    return np.maximum(-best, low), np.minimum(best, high)
 
 
-def _error(
-    values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, symmetric: bool = False
-) -> float:
+def _errors(
+    values: np.ndarray, weights: np.ndarray, low: np.ndarray, high: np.ndarray, bits: int, symmetric: bool
+) -> np.ndarray:
+    """Weighted squared error of each row in its range."""
     span = high if symmetric else high - low
-    step = span / (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
-    if step <= 0.0:
-        return float(np.dot(weights, values**2))
+    step = np.asarray(span / (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1))[..., None]
+    # A range without a step holds 0 alone: at any step its integers are 0.
+    step = np.where(step > 0.0, step, 1.0).astype(values.dtype)
+    held = np.asarray(span > 0.0)[..., None]
     # The zero point is an integer, so the grid holds 0 and the ends move with it.
-    bottom = round(low / step)
+    bottom = np.rint(np.asarray(low)[..., None] / step)
     top = bottom + (2**bits - 2 if symmetric else 2**bits - 1)
     quantized = np.clip(np.rint(values / step), bottom, top) * step
-    return float(np.dot(weights, (quantized - values) ** 2))
+    return (np.where(held, quantized, 0.0) - values) ** 2 @ weights
 
 
-def row_ranges(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges of symmetric weights: of each row of [channels, values], float32 [channels] each."""
+def row_ranges(rows: np.ndarray, bits: int, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges of weights: of each row of [channels, values], float32 [channels] each."""
     rows = np.asarray(rows, np.float32)
-    limit = np.abs(rows).max(axis=1, keepdims=True)
+    limit = np.abs(rows).max(axis=1)
     # Squares of what is at most 1 cannot overflow.
-    unit = rows / np.where(limit > 0, limit, 1.0)
-    qmax = 2 ** (bits - 1) - 1
-    best = limit.copy()
-    least = np.full(limit.shape, np.inf, np.float32)
-    for share in SHARES.astype(np.float32):
-        step = share / qmax
-        steps = unit / step
-        error = (step * (np.clip(np.rint(steps), -qmax, qmax) - steps)) ** 2
-        total = error.sum(axis=1, keepdims=True)
-        better = total < least
-        best = np.where(better, limit * share, best)
-        least = np.where(better, total, least)
-    return -best[:, 0], best[:, 0]
+    unit = rows / np.where(limit > 0, limit, 1.0)[:, None]
+    shares = np.full(rows.shape[1], 1.0 / rows.shape[1], np.float32)
+    ends = (-np.ones_like(limit), np.ones_like(limit)) if symmetric else (unit.min(axis=1), unit.max(axis=1))
+    low, high = best_range(unit, shares, *ends, bits, symmetric)
+    return low.astype(np.float32) * limit, high.astype(np.float32) * limit

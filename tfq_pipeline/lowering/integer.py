@@ -15,6 +15,7 @@ import numpy as np
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.tflite_graph import TfliteGraph, fused_activation
 from tfq_pipeline.lowering.rewrite_weights import write_weights
+from tfq_pipeline.lowering.zero_points import folded_zero_points, has_sums
 from tfq_pipeline.numerics.affine import Affine, from_range, lowest_stored, quantize, stored
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import edit
@@ -195,7 +196,13 @@ class _Writer:
                 self.operators.append((before, None))
         self.operators.append((op.operator, layer))
         self._clip_outputs(op)
-        if layer is not None and self.plan.weights[layer].group_size is not None:
+        if layer is None:
+            return
+        planned = self.plan.weights[layer]
+        if has_sums(planned):
+            after = folded_zero_points(self.model, op, self._linear(layer), planned)
+            self.operators += [(operator, None) for operator in after]
+        elif planned.group_size is not None:
             self._unfuse_activation(op)
 
     def _clip_outputs(self, op: fb.Op) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfq_pipeline.graph.protocol import LinearOp
+from tfq_pipeline.lowering.zero_points import has_sums
 from tfq_pipeline.numerics.affine import Affine
 from tfq_pipeline.numerics.fixed_point import excess_of_double_rounding
 from tfq_pipeline.plan import TensorPlan
@@ -42,7 +43,8 @@ def write_weights(
     fb.set_array(model, weights, f"INT{stored_bits(planned.bits)}", planned.integers(layer.kernel))
     if planned.group_size is None:
         affine = planned.affine
-        weights.quantization = edit.quantization(affine.scale, affine.zero_point, affine.axis)
+        zero_point = np.zeros_like(affine.zero_point) if has_sums(planned) else affine.zero_point
+        weights.quantization = edit.quantization(affine.scale, zero_point, affine.axis)
     else:
         _set_groups(model, weights, planned, layer.channels)
     if source is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,11 +49,6 @@ class Layer:
     def kernel(self) -> np.ndarray:
         """The weights that the file will hold, float32."""
         return self.planned.represented(self.op.kernel)
-
-    @property
-    def scale(self) -> np.ndarray:
-        """The step of each weight, float32 in the kernel's shape."""
-        return replace(self.planned, values=np.ones(self.op.kernel.shape, np.int8)).represented(self.op.kernel)
 
 
 Layers = Mapping[str, Layer]

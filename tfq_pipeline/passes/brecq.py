@@ -39,17 +39,18 @@ def brecq(
     import tf_keras
 
     rounded = {name: layer for name, layer in layers.items() if not layer.planned.is_float}
-    floors, soft, limits = {}, {}, {}
+    floors, soft, limits, scales, zeros = {}, {}, {}, {}, {}
     for name, layer in rounded.items():
         assert layer.planned.affine is not None
         limits[name] = (float(layer.planned.affine.qmin), float(layer.planned.affine.qmax))
-        real, now = layer.op.kernel / layer.scale, layer.planned.integers(layer.op.kernel).astype(np.float32)
+        scales[name], zeros[name] = layer.planned.grid(layer.op.kernel.shape)
+        real = (layer.op.kernel - zeros[name]) / scales[name]
+        now = layer.planned.integers(layer.op.kernel).astype(np.float32)
         floors[name] = now - (real < now)
         rest = np.clip(real - floors[name], 0.0, 1.0)
         # Halfway to an integer that was chosen: it was for a reason.
         begin = rest if layer.planned.values is None else 0.5 * (rest + now - floors[name])
         soft[name] = tf.Variable(variable(begin).astype(np.float32))
-    scales = {name: layer.scale for name, layer in rounded.items()}
     units = bias_units(block, layers, samples)
     shifts = {name: tf.Variable(np.zeros_like(layer.bias)) for name, layer in layers.items()}
     count = sum(v.shape.num_elements() for v in soft.values())
@@ -70,7 +71,7 @@ def brecq(
             undecided = []
             for name, v in soft.items():
                 up = h(v)
-                kernel = tf.clip_by_value(floors[name] + up, *limits[name]) * scales[name]
+                kernel = tf.clip_by_value(floors[name] + up, *limits[name]) * scales[name] + zeros[name]
                 weights[name] = (kernel, layers[name].bias + shifts[name] * units[name])
                 undecided.append(tf.reduce_sum(1.0 - tf.abs(2.0 * up - 1.0) ** beta))
             given = block.run(tf.gather(inputs, chosen), weights)[block.output]

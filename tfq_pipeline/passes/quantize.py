@@ -14,7 +14,15 @@ from tfq_pipeline.numerics.affine import EMPTY_RANGE, Affine, channel_rows, from
 from tfq_pipeline.numerics.grouping import to_groups
 from tfq_pipeline.passes.calibrate import Calibration, Range, scale_source, shared_scales
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
-from tfq_pipeline.tflite.operators import FIXED_SCALE_16, GROUPED, INT4_KERNELS, Reads
+from tfq_pipeline.tflite.operators import (
+    FIXED_SCALE_16,
+    GROUPED,
+    INT4_KERNELS,
+    LEAST_GROUPED_INPUTS,
+    SCALE_PER_CHANNEL,
+    SUMS_OF_GROUPS,
+    Reads,
+)
 
 # The fewest bits of the model's inputs: whoever calls it fills them, and clips to what the type holds.
 _LEAST_INPUT_BITS = 8
@@ -202,7 +210,8 @@ def runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Reque
     why = None
     if asked.group_size is not None:
         grouped = op.op in GROUPED and reads == "dynamic" and asked.bits <= 4
-        if not grouped or op.kernel.shape[-1] % asked.group_size:
+        inputs = op.kernel.shape[-1]
+        if not grouped or inputs % asked.group_size or inputs < LEAST_GROUPED_INPUTS:
             shape = "x".join(map(str, op.kernel.shape))
             why = f"no kernel of {op.op} reads {shape} weights of {asked.bits} bits in groups of {asked.group_size}"
         elif np.abs(op.kernel).max() > _LARGEST_HALF * (2 ** (asked.bits - 1) - 1):
@@ -213,11 +222,17 @@ def runnable(op: LinearOp, asked: Request, source: Affine | None) -> tuple[Reque
     if asked.bits <= 4 and reads not in INT4_KERNELS[op.op]:
         why = f"no kernel of {op.op} reads 4-bit weights beside {reads} activations: 8 bits"
         asked = replace(asked, bits=8)
+    if asked.granularity == "tensor" and reads == "dynamic" and op.op in SCALE_PER_CHANNEL:
+        why = f"kernels of {op.op} beside dynamic activations read one scale a channel"
+        asked = replace(asked, granularity="channel")
+    if not asked.symmetric and reads != "decoded" and (reads != "dynamic" or op.op not in SUMS_OF_GROUPS):
+        why = f"no kernel of {op.op} reads zero points of weights beside {reads} activations: symmetric"
+        asked = replace(asked, symmetric=True)
     return asked, why
 
 
 def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPlan:
-    """Symmetric narrow-range weights, as TFLite's int8 specification has them.
+    """Scales of weights: symmetric with a narrow range, as TFLite's int8 specification has them, or with zero points.
 
     Args:
         op: the layer.
@@ -227,8 +242,10 @@ def weight_plan(op: LinearOp, asked: Request, source: Affine | None) -> TensorPl
     axis = {"tensor": None, "channel": op.channel_axis, "group": 0}[asked.granularity]
     try:
         kernel = op.kernel if asked.group_size is None else to_groups(op.kernel, asked.group_size)
-        low, high = WEIGHT_RANGES[asked.range](channel_rows(kernel, axis), asked.bits)
-        affine = from_range(low, high, asked.bits, symmetric=True, narrow=True, axis=axis)
+        low, high = WEIGHT_RANGES[asked.range](channel_rows(kernel, axis), asked.bits, asked.symmetric)
+        # Beside activations that it quantizes when it runs, a built-in kernel computes nonsense for -8.
+        narrow = asked.symmetric or (source is None and not asked.decoded and asked.group_size is None)
+        affine = from_range(low, high, asked.bits, symmetric=asked.symmetric, narrow=narrow, axis=axis)
     except ValueError as error:
         raise BadInput(f"layer '{op.name}' ({op.type}): weights: {error}; train or export the model again") from error
     affine = with_legal_scales(op, affine, source, asked.group_size)

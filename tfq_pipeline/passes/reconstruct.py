@@ -118,12 +118,10 @@ def _integers(
     op: LinearOp, planned: TensorPlan, found: Moments, target: np.ndarray, technique: Technique
 ) -> np.ndarray:
     assert planned.affine is not None
-    # The plan's own rules say which scale belongs to which weight: one step of each is what it decodes 1 to.
-    ones = replace(planned, values=np.ones(op.kernel.shape, np.int8))
-    scale = weight_rows(op, ones.represented(op.kernel), found.channels).astype(np.float64)
+    scale, zero = (weight_rows(op, of, found.channels).astype(np.float64) for of in planned.grid(op.kernel.shape))
     start = weight_rows(op, planned.integers(op.kernel), found.channels)
     qmin, qmax = planned.affine.qmin, planned.affine.qmax
-    return kernel_of(op, technique(target, scale, found.damped(), qmin, qmax, start))
+    return kernel_of(op, technique(target - zero, scale, found.damped(), qmin, qmax, start))
 
 
 def _error(op: LinearOp, planned: TensorPlan, found: Moments, target: np.ndarray) -> float:

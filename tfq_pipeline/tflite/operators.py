@@ -67,6 +67,18 @@ def stored_bits(bits: int) -> int:
 # others and compute nonsense.
 GROUPED = frozenset({"FULLY_CONNECTED"})
 
+# Of fewer inputs in groups, 16 that is, every kernel of LiteRT 2.3 makes 0.
+LEAST_GROUPED_INPUTS = 32
+
+
+# Operators whose kernels take a scale for each channel from weights that they read as "dynamic", be there one or many.
+SCALE_PER_CHANNEL = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
+
+# Operators that become exact for weights with zero points when the sums of what they read go through another one of
+# their kind: no kernel reads such weights beside activations that it quantizes when it runs. The sums of a depthwise
+# convolution would be the channels themselves.
+SUMS_OF_GROUPS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
+
 
 class Scale(Enum):
     """What an operator does to the scale of its activation."""

@@ -36,7 +36,7 @@ def steps(number):
     """Weights in steps of a width, its steps and its highest integer: the plan's scale at 4 bits, that of the least
     error elsewhere."""
     top = 2 ** (WIDTHS[number] - 1) - 1
-    scale = START[0] if WIDTHS[number] == 4 else row_ranges(W.T, WIDTHS[number])[1] / np.float32(top)
+    scale = START[0] if WIDTHS[number] == 4 else row_ranges(W.T, WIDTHS[number], symmetric=True)[1] / np.float32(top)
     return W / scale, scale, top
 
 

@@ -84,7 +84,7 @@ def test_mse_finds_the_optimum_of_a_gaussian(bits):
     expected = gaussian_optimum(bits)
     low, high = mse.Mse(bits, symmetric=True).update(x).range()
     np.testing.assert_allclose([-low, high], expected, rtol=0.06)
-    low_row, high_row = mse.row_ranges(x, bits)
+    low_row, high_row = mse.row_ranges(x, bits, symmetric=True)
     np.testing.assert_allclose([-low_row[0], high_row[0]], expected, rtol=0.06)
 
 
@@ -100,6 +100,25 @@ def test_mse_is_no_worse_than_random_ranges():
     found = error(*mse.Mse(4).update(x).range())
     others = [error(x.min() * a, x.max() * b) for a, b in rng.uniform(0.05, 1, (400, 2))]
     assert found <= min(others) * 1.03
+
+
+def test_mse_of_rows_with_zero_points_is_no_worse_than_a_finer_grid_of_ranges():
+    rows = np.random.default_rng(8).standard_t(4, (3, 64)).astype(np.float32) + np.float32([[0.0], [2.0], [-6.0]])
+
+    def error(row, low, high):
+        step = (high - low) / 15
+        bottom = round(low / step)
+        return np.mean((np.clip(np.rint(row / step), bottom, bottom + 15) * step - row) ** 2)
+
+    for row, low, high in zip(rows, *mse.row_ranges(rows, 4, symmetric=False), strict=True):
+        full = min(row.min(), 0.0), max(row.max(), 0.0)
+        shares = np.linspace(0.02, 1, 150)
+        least = min(
+            error(row, full[0] * a, full[1] * b)
+            for a in (shares if full[0] else [1.0])
+            for b in (shares if full[1] else [1.0])
+        )
+        assert error(row, float(low), float(high)) <= 1.1 * least
 
 
 def test_mse_and_entropy_keep_a_range_that_is_used_evenly():
@@ -128,8 +147,15 @@ def test_divergence_is_that_of_scipy():
 def test_rows_are_independent_and_dead_ones_are_empty():
     rows = np.random.default_rng(6).normal(size=(3, 500)).astype(np.float32)
     rows[1] = 0.0
-    for low, high in (mse.row_ranges(rows, 4), entropy.row_ranges(rows, 4), percentile.row_ranges(rows, 99.0)):
+    for low, high in (
+        mse.row_ranges(rows, 4, True),
+        mse.row_ranges(rows, 4, False),
+        entropy.row_ranges(rows, 4),
+        percentile.row_ranges(rows, 99.0),
+    ):
         assert low.shape == high.shape == (3,)
         assert low[1] == high[1] == 0.0
         assert (high[[0, 2]] > 1.0).all()
-    np.testing.assert_allclose(mse.row_ranges(rows[2:], 4)[1], mse.row_ranges(rows, 4)[1][2:])
+    for symmetric in (True, False):
+        alone, among = (mse.row_ranges(r, 4, symmetric)[1] for r in (rows[2:], rows))
+        np.testing.assert_allclose(alone, among[2:])

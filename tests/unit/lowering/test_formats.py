@@ -77,6 +77,21 @@ def test_groups_of_every_size_with_and_without_a_fused_activation(size, activati
         assert np.abs(got - wanted).max() < 0.02 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize(("inputs", "group_size"), [(16, None), (32, 16), (48, 16)])
+def test_no_group_is_too_short_for_kernels(inputs, group_size):
+    tf_keras.utils.set_random_seed(0)
+    values = tf_keras.Input((inputs,))
+    graph = tflite(tf_keras.Model(values, tf_keras.layers.Dense(5)(values)))
+    (op,) = graph.linear_ops()
+    plan = quantize(graph, None, lambda *_: LayerRequest(Request(4, True, "group", group_size=16), None))
+    assert plan.weights[op.name].group_size == group_size
+    x = np.random.default_rng(0).normal(size=(8, inputs)).astype(np.float32)
+    wanted = x @ op.kernel.T
+    for xnnpack in (True, False):
+        got = open_model(lower(graph, plan, "float32", "float32", {}), default_delegates=xnnpack).run([x])[0]
+        assert np.abs(got - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_sixteen_bit_activations(graph, bits):
     data = images(48, SIZE)

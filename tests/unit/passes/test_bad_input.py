@@ -145,6 +145,11 @@ FAMILIES: dict[str, tuple[Callable[[Graph, np.ndarray], bytes], float]] = {
     "static_wi8_ai16": (sixteen, 0.05),
     "dynamic_wi8_afp32": (partial(floating, asked=Request(8, True, "channel")), 0.1),
     "dynamic_wi4b32_afp32": (partial(floating, asked=Request(4, True, "group", 32)), 0.5),
+    "dynamic_wi4b32_afp32 with zero points": (partial(floating, asked=Request(4, False, "group", 32)), 0.5),
+    "weight_only_wi4_afp32 with zero points": (
+        partial(floating, asked=Request(4, False, "channel", decoded=True)),
+        0.5,
+    ),
     "weight_only_wi4_afp32": (partial(floating, asked=Request(4, True, "channel", decoded=True)), 0.5),
     "equalization": (partial(scaled_channels, technique=cross_layer_equalization), 0.15),
     "SmoothQuant": (partial(scaled_channels, technique=smooth_quant), 0.15),

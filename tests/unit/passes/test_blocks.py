@@ -12,6 +12,7 @@ import tf_keras
 from tests.nets import images, mixed_net
 from tfq_pipeline.data import Batch, Data
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.protocol import Weights
 from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.lower import lower_float
 from tfq_pipeline.passes.bias_tuning import bias_tuning
@@ -63,11 +64,12 @@ def dense_block(units, bits, seed=0):
 
 def test_brecq_is_as_good_as_the_best_of_all_roundings():
     block, made, samples = dense_block([2, 2], 3)
-    floors = {name: np.floor(layer.op.kernel / layer.scale) for name, layer in made.items()}
+    scales = {name: layer.planned.affine.scale[:, None] for name, layer in made.items()}
+    floors = {name: np.floor(layer.op.kernel / scales[name]) for name, layer in made.items()}
 
     def rounded(ups):
         kernels = {
-            name: np.clip(floors[name] + np.reshape(up, (2, 2)), -3, 3) * made[name].scale
+            name: np.clip(floors[name] + np.reshape(up, (2, 2)), -3, 3) * scales[name]
             for (name, up) in zip(made, (ups[:4], ups[4:]), strict=True)
         }
         first, second = made
@@ -78,7 +80,27 @@ def test_brecq_is_as_good_as_the_best_of_all_roundings():
     found = brecq(block, made, samples, np.random.default_rng(0), lambda: None, steps=600)
     assert error(block, found, samples) <= 1.2 * least
     for name, layer in found.items():
-        assert np.abs(layer.planned.values - layer.op.kernel / layer.scale).max() <= 1.0 + 1e-4, name
+        assert np.abs(layer.planned.values - layer.op.kernel / scales[name]).max() <= 1.0 + 1e-4, name
+
+
+def test_brecq_keeps_to_the_grid_of_weights_with_zero_points():
+    values = tf_keras.Input((32,))
+    tf_keras.utils.set_random_seed(0)
+    graph = KerasGraph.from_model(tf_keras.Model(values, layers.Dense(4, bias_initializer="ones")(values)))
+    (op,) = graph.linear_ops()
+    graph = graph.with_weights({op.name: Weights(np.abs(op.kernel) - np.float32(0.1), op.bias)})
+    (op,) = graph.linear_ops()
+    plan = quantize(graph, None, lambda *_: LayerRequest(Request(3, False, "group", group_size=16), None))
+    (block,) = blocks_of(graph)
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(256, 1)) + 0.2 * rng.normal(size=(256, 32))).astype(np.float32)
+    samples = Samples(x, graph.run((x,))[0], np.ones((256, 4), np.float32))
+    start = {op.name: Layer(op, plan.weights[op.name], op.bias)}
+    found = brecq(block, start, samples, np.random.default_rng(0), lambda: None, steps=300)
+    assert error(block, found, samples) < 0.7 * error(block, start, samples)
+    affine, chosen = plan.weights[op.name].affine, found[op.name].planned.values.reshape(4, 2, 16)
+    scale, zero_point = (v.reshape(4, 2, 1) for v in (affine.scale, affine.zero_point))
+    assert np.abs(chosen - zero_point - op.kernel.reshape(4, 2, 16) / scale).max() <= 1.0 + 1e-4
 
 
 def test_tuned_biases_of_one_layer_are_its_mean_error():

@@ -49,6 +49,7 @@ RECIPES = {
     ),
     "mse": written(DEPTHWISE, "{bits: 4, range: mse}"),
     "tensor": written("", "{bits: 8, granularity: tensor}"),
+    "zero points": written("", "{bits: 8, symmetric: false}", mode="float"),
     "skip": written("{match: {op: FULLY_CONNECTED}, skip: true}", "{bits: 8}"),
 }
 
@@ -117,6 +118,7 @@ def test_what_goes_out_comes_back(name):
             "quantize: activations of 4 bits",
         ),
         (written(DEPTHWISE, "{bits: 4, range: entropy}"), "quantize: weights.range entropy"),
+        (written("", "{symmetric: false}", mode="dynamic"), "weights.symmetric false beside dynamic activations"),
         (written("{match: {name: '*a*'}, skip: true}, {match: {op: CONV_2D}, skip: true}"), "rule 2: a rule for '*'"),
         (
             written("{match: {name: '*a*'}, weights: {bits: 8}}, {match: {name: '*b*'}, activations: {bits: 16}}"),

@@ -37,9 +37,10 @@ def test_shipped_recipes_load(file, expected):
     assert asked(recipe.load(SHIPPED / file), "CONV_2D") == expected
 
 
-def test_a_shipped_recipe_with_asymmetric_weights_is_refused():
-    with pytest.raises(BadInput, match=r"weights\.symmetric: is false"):
-        recipe.load(SHIPPED / "default_af32w8float_recipe.json")
+def test_a_shipped_recipe_with_zero_points_of_weights_loads():
+    loaded = recipe.load(SHIPPED / "default_af32w8float_recipe.json")
+    assert asked(loaded, "CONV_2D") == (8, "channel", "float", None)
+    assert [p.weights.symmetric for p in loaded.passes if p.kind == "quantize"] == [False]
 
 
 def entry(**changes):

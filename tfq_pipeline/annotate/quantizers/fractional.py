@@ -60,7 +60,7 @@ class FractionalWeights(WeightQuantizer):
         def scales(width: int) -> np.ndarray:
             if width == bits:
                 return start
-            found = row_ranges(rows, width)[1].reshape(start.shape) / np.float32(2 ** (width - 1) - 1)
+            found = row_ranges(rows, width, symmetric=True)[1].reshape(start.shape) / np.float32(2 ** (width - 1) - 1)
             return np.where(found > 0, found, start)
 
         return cls(nearest, list(kernel.shape), np.stack([scales(width) for width in widths]), widths, pace)
