@@ -16,16 +16,19 @@ std::string CheckLinear(const NodeView& view);
 std::string CheckBatchMatmul(const NodeView& view);
 std::string CheckSquaredDifference(const NodeView& view);
 std::string CheckAdd(const NodeView& view);
+std::string CheckSub(const NodeView& view);
 std::string CheckMul(const NodeView& view);
 std::string CheckPool(const NodeView& view);
 std::string CheckMean(const NodeView& view);
 std::string CheckPad(const NodeView& view);
 std::string CheckConcatenation(const NodeView& view);
 std::string CheckReshape(const NodeView& view);
+std::string CheckTranspose(const NodeView& view);
 std::string CheckSoftmax(const NodeView& view);
 std::string CheckRelu(const NodeView& view);
 std::string CheckHardSwish(const NodeView& view);
 std::string CheckLogistic(const NodeView& view);
+std::string CheckRsqrt(const NodeView& view);
 std::string CheckQuantize(const NodeView& view);
 
 // Of weights; whether it can go is decided when its readers are known.

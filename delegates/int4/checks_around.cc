@@ -7,9 +7,11 @@
 #include "delegates/int4/describe.h"
 #include "delegates/int4/ops/batch_matmul.h"
 #include "delegates/int4/ops/broadcast.h"
-#include "delegates/int4/ops/mul.h"
+#include "delegates/int4/ops/mean.h"
 #include "delegates/int4/ops/requantize.h"
+#include "delegates/int4/ops/runtime_kernels.h"
 #include "delegates/int4/ops/softmax.h"
+#include "delegates/int4/ops/transpose.h"
 
 namespace tfq::int4 {
 namespace {
@@ -79,6 +81,8 @@ std::string CheckRatio(float ratio, float low, float high, const char* what) {
   return std::string(what) + " is " + Real(ratio) + ", outside " + Real(low) + " to " + Real(high);
 }
 
+constexpr size_t kAnyNumber = SIZE_MAX;
+
 // An input that is given when the op is made.
 std::string CheckConstant(const NodeView& view, size_t values, const char* role) {
   const abi::Tensor* tensor = view.constant(0);
@@ -88,7 +92,7 @@ std::string CheckConstant(const NodeView& view, size_t values, const char* role)
     return name + " is not a constant of the file";
   }
   if (tensor->type != abi::Type::kInt32) return name + " is " + abi::TypeName(tensor->type) + ", not INT32";
-  if (tensor->bytes != values * sizeof(int32_t)) {
+  if (values != kAnyNumber && tensor->bytes != values * sizeof(int32_t)) {
     return name + " has " + Number(static_cast<int64_t>(tensor->bytes / sizeof(int32_t))) + " values, not " +
            Number(static_cast<int64_t>(values));
   }
@@ -106,46 +110,31 @@ std::string First(const Check (&checks)[size], const NodeView& view) {
   return "";
 }
 
-// XNNPACK takes other ratios not at all, and the built-in kernel that steps in rounds differently.
-constexpr float kMinAddRatio = 1.0f / 1024, kMaxAddRatio = 255;
 // The built-in kernel computes in 16 bits at its end, which larger ratios overflow.
 constexpr float kMaxBuiltInAddRatio = 64, kMaxBuiltInMulRatio = 0.5f;
-constexpr float kMinMulRatio = 1.0f / 65536, kMaxMulRatio = 255;
+// XNNPACK takes other ratios not at all, and the built-in kernel that steps in rounds differently.
 constexpr float kMinQuantizeRatio = 1.0f / 256, kMaxQuantizeRatio = 128;
 constexpr double kMinTermRatio = 1.0 / (1 << 20);
 
+std::string CheckLargerScale(const NodeView& view) {
+  return CheckRatio(std::max(Ratio(*view.input(0), *view.output()), Ratio(*view.input(1), *view.output())),
+                    1.0f / (1 << 10), kMaxBuiltInAddRatio, "the larger scale of its inputs over that of its output");
+}
+
 std::string CheckAddScales(const NodeView& view) {
-  const float a = Ratio(*view.input(0), *view.output()), b = Ratio(*view.input(1), *view.output());
-  if (view.match == Match::kXnnpack) {
-    std::string reason = CheckRatio(a, kMinAddRatio, kMaxAddRatio, "scale of its first input over that of its output");
-    return reason.empty()
-               ? CheckRatio(b, kMinAddRatio, kMaxAddRatio, "scale of its second input over that of its output")
-               : reason;
+  if (XnnpackRuns(view)) return "";
+  const float a = view.input(0)->params.scale, b = view.input(1)->params.scale;
+  if (static_cast<double>(std::min(a, b) / std::max(a, b)) < kMinTermRatio) {
+    return "scales of its inputs are too far apart";
   }
-  const float larger = std::max(a, b);
-  if (static_cast<double>(std::min(a, b) / larger) < kMinTermRatio) return "scales of its inputs are too far apart";
-  return CheckRatio(larger, 1.0f / (1 << 10), kMaxBuiltInAddRatio,
-                    "the larger scale of its inputs over that of its output");
+  return CheckLargerScale(view);
 }
 
-std::string CheckEqualShapes(const NodeView& view) {
-  const abi::IntArray &a = *view.input(0)->dims, &b = *view.input(1)->dims;
-  if (std::equal(a.begin(), a.end(), b.begin(), b.end())) return "";
-  return "it adds " + Shape(a.begin(), a.end()) + " and " + Shape(b.begin(), b.end()) + " (taken: equal shapes)";
-}
-
-std::string CheckMulShapes(const NodeView& view) {
-  if (ConstantFactor(view) >= 0) return "";
-  MulPlan plan;
-  const abi::IntArray &a = *view.input(0)->dims, &b = *view.input(1)->dims;
-  return PlanMul(Dims(a.begin(), a.end()), Dims(b.begin(), b.end()), &plan);
-}
+std::string CheckSubScales(const NodeView& view) { return XnnpackRuns(view) ? "" : CheckLargerScale(view); }
 
 std::string CheckMulScales(const NodeView& view) {
-  const float ratio = view.input(0)->params.scale * view.input(1)->params.scale / view.output()->params.scale;
-  const char* what = "scales of its inputs over that of its output";
-  return view.match == Match::kXnnpack ? CheckRatio(ratio, kMinMulRatio, kMaxMulRatio, what)
-                                       : CheckRatio(ratio, 1e-9f, kMaxBuiltInMulRatio, what);
+  if (XnnpackRuns(view)) return "";
+  return CheckRatio(ProductRatio(view), 1e-9f, kMaxBuiltInMulRatio, "scales of its inputs over that of its output");
 }
 
 std::string CheckMatmulShapes(const NodeView& view) {
@@ -156,8 +145,7 @@ std::string CheckMatmulShapes(const NodeView& view) {
 }
 
 std::string CheckMatmulScales(const NodeView& view) {
-  return CheckRatio(view.input(0)->params.scale * view.input(1)->params.scale / view.output()->params.scale,
-                    1.0f / (1 << 24), 128, "scales of its factors over that of its output");
+  return CheckRatio(ProductRatio(view), 1.0f / (1 << 24), 128, "scales of its factors over that of its output");
 }
 
 std::string CheckBroadcast(const NodeView& view) {
@@ -187,12 +175,29 @@ std::string CheckPoolWindow(const NodeView& view) {
 }
 
 std::string CheckMeanAxes(const NodeView& view) {
-  std::string reason = CheckConstant(view, 2, "axes");
+  std::string reason = CheckConstant(view, kAnyNumber, "axes");
   if (!reason.empty()) return reason;
-  const int32_t* axes = static_cast<const int32_t*>(view.constant(0)->data);
-  const int32_t first = axes[0] < 0 ? axes[0] + 4 : axes[0], second = axes[1] < 0 ? axes[1] + 4 : axes[1];
-  if (std::min(first, second) == 1 && std::max(first, second) == 2) return "";
-  return "its axes are " + Number(axes[0]) + " and " + Number(axes[1]) + " (taken: rows and columns)";
+  MeanPlan plan;
+  const abi::IntArray& input = *view.input()->dims;
+  return PlanMean(Dims(input.begin(), input.end()), MeanAxesOf(view), view.keep_num_dims, &plan);
+}
+
+std::string CheckOrder(const NodeView& view) {
+  std::string reason = CheckConstant(view, kAnyNumber, "order");
+  if (!reason.empty()) return reason;
+  TransposePlan plan;
+  const abi::IntArray& input = *view.input()->dims;
+  return PlanTranspose(Dims(input.begin(), input.end()), TransposeOrderOf(view), &plan);
+}
+
+std::string CheckRsqrtScales(const NodeView& view) {
+  // The runtime refuses to run where a value is below the zero point.
+  if (view.input()->params.zero_point != INT8_MIN) {
+    return "input " + Quoted(*view.input()) + " has a zero point of " + Number(view.input()->params.zero_point) +
+           ", not -128: values may be negative";
+  }
+  return CheckRatio(static_cast<float>(RsqrtFactor(view)), 1.0f / (1 << 8), 1 << 20,
+                    "the inverse root of the scale of its input over that of its output");
 }
 
 std::string CheckOneRatio(const NodeView& view) {
@@ -260,17 +265,20 @@ std::string CheckQuantizeScale(const NodeView& view) {
 
 constexpr Check kBatchMatmulChecks[] = {CheckInt8Tensors, CheckMatmulShapes, CheckMatmulScales};
 constexpr Check kSquaredDifferenceChecks[] = {CheckInt8Tensors, CheckBroadcast, CheckSquareScales};
-constexpr Check kAddChecks[] = {CheckInt8Tensors, CheckEqualShapes, CheckActivation, CheckAddScales};
-constexpr Check kMulChecks[] = {CheckInt8Tensors, CheckMulShapes, CheckActivation, CheckMulScales};
+constexpr Check kAddChecks[] = {CheckInt8Tensors, CheckBroadcast, CheckActivation, CheckAddScales};
+constexpr Check kSubChecks[] = {CheckInt8Tensors, CheckBroadcast, CheckActivation, CheckSubScales};
+constexpr Check kMulChecks[] = {CheckInt8Tensors, CheckBroadcast, CheckActivation, CheckMulScales};
 constexpr Check kPoolChecks[] = {CheckInt8Tensors, CheckNhwc, CheckOneScale, CheckPoolWindow, CheckActivation};
-constexpr Check kMeanChecks[] = {CheckInt8Tensors, CheckNhwc, CheckMeanAxes, CheckOneRatio};
+constexpr Check kMeanChecks[] = {CheckInt8Tensors, CheckMeanAxes, CheckOneRatio};
 constexpr Check kPadChecks[] = {CheckInt8Tensors, CheckNhwc, CheckOneScale, CheckPaddings};
 constexpr Check kConcatenationChecks[] = {CheckInt8Tensors, CheckOneScale, CheckNoActivation};
 constexpr Check kReshapeChecks[] = {CheckInt8Tensors, CheckOneScale, CheckShape};
+constexpr Check kTransposeChecks[] = {CheckInt8Tensors, CheckOneScale, CheckOrder};
 constexpr Check kSoftmaxChecks[] = {CheckInt8Tensors, CheckSoftmaxRows, CheckShareScale};
 constexpr Check kReluChecks[] = {CheckInt8Tensors, CheckOneRatio};
 constexpr Check kHardSwishChecks[] = {CheckInt8Tensors, CheckHardSwishScale};
 constexpr Check kLogisticChecks[] = {CheckInt8Tensors, CheckShareScale};
+constexpr Check kRsqrtChecks[] = {CheckInt8Tensors, CheckRsqrtScales};
 constexpr Check kQuantizeChecks[] = {CheckInt8Tensors, CheckQuantizeScale};
 
 }  // namespace
@@ -278,16 +286,19 @@ constexpr Check kQuantizeChecks[] = {CheckInt8Tensors, CheckQuantizeScale};
 std::string CheckBatchMatmul(const NodeView& view) { return First(kBatchMatmulChecks, view); }
 std::string CheckSquaredDifference(const NodeView& view) { return First(kSquaredDifferenceChecks, view); }
 std::string CheckAdd(const NodeView& view) { return First(kAddChecks, view); }
+std::string CheckSub(const NodeView& view) { return First(kSubChecks, view); }
 std::string CheckMul(const NodeView& view) { return First(kMulChecks, view); }
 std::string CheckPool(const NodeView& view) { return First(kPoolChecks, view); }
 std::string CheckMean(const NodeView& view) { return First(kMeanChecks, view); }
 std::string CheckPad(const NodeView& view) { return First(kPadChecks, view); }
 std::string CheckConcatenation(const NodeView& view) { return First(kConcatenationChecks, view); }
 std::string CheckReshape(const NodeView& view) { return First(kReshapeChecks, view); }
+std::string CheckTranspose(const NodeView& view) { return First(kTransposeChecks, view); }
 std::string CheckSoftmax(const NodeView& view) { return First(kSoftmaxChecks, view); }
 std::string CheckRelu(const NodeView& view) { return First(kReluChecks, view); }
 std::string CheckHardSwish(const NodeView& view) { return First(kHardSwishChecks, view); }
 std::string CheckLogistic(const NodeView& view) { return First(kLogisticChecks, view); }
+std::string CheckRsqrt(const NodeView& view) { return First(kRsqrtChecks, view); }
 std::string CheckQuantize(const NodeView& view) { return First(kQuantizeChecks, view); }
 
 }  // namespace tfq::int4

@@ -81,8 +81,11 @@ enum BuiltinOp : int32_t {
   kSoftmax = 25,
   kCustom = 32,
   kPad = 34,
+  kTranspose = 39,
   kMean = 40,
+  kSub = 41,
   kDelegateOp = 51,
+  kRsqrt = 76,
   kSquaredDifference = 99,
   kQuantize = 114,
   kHardSwish = 117,
@@ -271,7 +274,7 @@ struct PoolParams {
   Activation activation;
 };
 
-// Of ADD and MUL.
+// Of ADD, SUB and MUL.
 struct ArithmeticParams {
   Activation activation;
 };

@@ -1,10 +1,8 @@
-// Sums of two tensors of one shape.
+// Sums of two tensors.
 #include <cmath>
 
-#include "delegates/int4/ops/op.h"
+#include "delegates/int4/ops/broadcast.h"
 #include "delegates/int4/ops/requantize.h"
-#include "delegates/int4/ops/runtime_kernels.h"
-#include "delegates/int4/ops/share.h"
 
 namespace tfq::int4 {
 namespace {
@@ -49,26 +47,21 @@ AddParams MakeDouble(const NodeView& view, bool vector) {
   return params;
 }
 
-// XNNPACK multiplies both inputs by integers of 21 bits at most and shifts their sum once.
 AddParams MakeSingle(const NodeView& view) {
-  const float output = view.output()->params.scale;
-  const float a = view.input(0)->params.scale / output, b = view.input(1)->params.scale / output;
-  int exponent;
-  std::frexp(std::max(a, b), &exponent);
-  const int32_t shift = 20 - (exponent - 1);
+  const LinearTerms terms = XnnpackTerms(view);
   AddParams params;
-  params.a = {view.input(0)->params.zero_point, static_cast<int32_t>(std::lrint(std::ldexp(a, shift))), 0, 0};
-  params.b = {view.input(1)->params.zero_point, static_cast<int32_t>(std::lrint(std::ldexp(b, shift))), 0, 0};
+  params.a = {view.input(0)->params.zero_point, terms.a, 0, 0};
+  params.b = {view.input(1)->params.zero_point, terms.b, 0, 0};
   params.multiplier = 1;
-  params.shift = -shift;
+  params.shift = -terms.right;
   params.stage = MakeOutputStage(view, Rounding::kSingle);
   return params;
 }
 
 class Add : public Op {
  public:
-  Add(const NodeView& view, const Options& options) : kernel_(ChooseAdd(options.cpu)), match_(options.match) {
-    if (match_ == Match::kXnnpack) {
+  Add(const NodeView& view, const Options& options) : kernel_(ChooseAdd(options.cpu)), match_(view.match) {
+    if (XnnpackRuns(view)) {
       vector_ = rest_ = MakeSingle(view);
     } else {
       vector_ = MakeDouble(view, true);
@@ -77,23 +70,26 @@ class Add : public Op {
   }
 
   std::string Resize(const Shapes& inputs, Shapes* outputs) override {
-    if (inputs[0] != inputs[1]) return "inputs differ in shape";
-    *outputs = {inputs[0]};
-    count_ = ElementsOf(inputs[0].data(), inputs[0].data() + inputs[0].size());
-    return "";
+    const std::string problem = PlanBroadcast(inputs[0], inputs[1], &plan_);
+    if (problem.empty()) *outputs = {plan_.output};
+    return problem;
   }
 
   size_t scratch_bytes() const override { return 0; }
 
   void Run(const Operands& operands, const Workspace& workspace) override {
-    const int8_t* a = operands.input<int8_t>(0);
-    const int8_t* b = operands.input<int8_t>(1);
-    int8_t* out = operands.output<int8_t>();
-    const int64_t vector = VectorPart(match_, count_);
-    ShareRange(workspace.pool, vector, kVectorBlock, vector * kOperations, [&](int64_t begin, int64_t end, int32_t) {
-      kernel_->run(vector_, end - begin, a + begin, b + begin, out + begin);
-    });
-    kernel_->run(rest_, count_ - vector, a + vector, b + vector, out + vector);
+    const int64_t vector = plan_.simple ? VectorPart(match_, plan_.columns) : 0;
+    ShareBroadcast(plan_, operands, workspace, kOperations,
+                   [&](int64_t begin, int64_t end, const RowValues& a, const RowValues& b, int8_t* out) {
+                     const auto run = [&](const AddParams& params, int64_t first, int64_t last) {
+                       RunColumns(first, last, a, b, out,
+                                  [&](int64_t count, const int8_t* x, const int8_t* y, int8_t* sum) {
+                                    kernel_->run(params, count, x, y, sum);
+                                  });
+                     };
+                     run(vector_, begin, std::min(end, vector));
+                     run(rest_, std::max(begin, vector), end);
+                   });
   }
 
  private:
@@ -103,7 +99,7 @@ class Add : public Op {
   Match match_;
   AddParams vector_;
   AddParams rest_;
-  int64_t count_ = 0;
+  BroadcastPlan plan_;
 };
 
 }  // namespace

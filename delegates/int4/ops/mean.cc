@@ -1,8 +1,11 @@
-// Mean over the rows and columns of an image.
+// Mean over neighbouring axes: those of an image, or the last one.
+#include "delegates/int4/ops/mean.h"
+
+#include <algorithm>
 #include <cmath>
 
+#include "delegates/int4/describe.h"
 #include "delegates/int4/kernels/output_stage.h"
-#include "delegates/int4/ops/op.h"
 #include "delegates/int4/ops/requantize.h"
 #include "delegates/int4/ops/runtime_kernels.h"
 #include "delegates/int4/ops/share.h"
@@ -10,7 +13,7 @@
 namespace tfq::int4 {
 namespace {
 
-// XNNPACK; the built-in kernel that keeps the dimensions; the one that does not.
+// XNNPACK; the built-in kernel for the mean of an image that keeps the dimensions; the one for all others.
 enum class Way { kFloat, kBias, kZeroPoint };
 
 // How a sum of `pixels` values becomes a mean.
@@ -67,70 +70,123 @@ class MeanScale {
   float offset_ = 0;
 };
 
+// The built-in kernel for the mean of an image, which keeps the dimensions.
+bool IsOfImage(const NodeView& view) {
+  Dims axes = MeanAxesOf(view);
+  for (int32_t& axis : axes) axis = axis < 0 ? axis + view.input()->dims->size : axis;
+  std::sort(axes.begin(), axes.end());
+  return view.keep_num_dims && view.input()->dims->size == 4 && axes == Dims{1, 2};
+}
+
 class Mean : public Op {
  public:
   Mean(const NodeView& view, const Options& options)
       : kernel_(ChooseSumRows(options.cpu)),
         match_(view.match),
+        axes_(MeanAxesOf(view)),
         keeps_dims_(view.keep_num_dims),
         way_(view.match == Match::kXnnpack ? Way::kFloat
-             : view.keep_num_dims          ? Way::kBias
+             : IsOfImage(view)             ? Way::kBias
                                            : Way::kZeroPoint),
         input_(view.input()->params),
         output_(view.output()->params) {}
 
   std::string Resize(const Shapes& inputs, Shapes* outputs) override {
-    const Dims& input = inputs[0];
-    if (input.size() != 4) return "input has " + std::to_string(input.size()) + " dimensions, not 4";
-    const int64_t pixels = int64_t{input[1]} * input[2];
-    if (pixels < 1 || pixels > kMaxPixels) return "a mean of " + std::to_string(pixels) + " values";
-    images_ = input[0];
-    pixels_ = static_cast<int32_t>(pixels);
-    channels_ = input[3];
-    *outputs = {keeps_dims_ ? Dims{input[0], 1, 1, input[3]} : Dims{input[0], input[3]}};
-    scale_ = MeanScale(way_, input_, output_, pixels_);
+    const std::string problem = PlanMean(inputs[0], axes_, keeps_dims_, &plan_);
+    if (!problem.empty()) return problem;
+    *outputs = {plan_.output};
+    scale_ = MeanScale(way_, input_, output_, static_cast<int32_t>(plan_.count));
     return "";
   }
 
   size_t scratch_bytes() const override {
-    return sizeof(int8_t*) * static_cast<size_t>(pixels_) + sizeof(int32_t) * static_cast<size_t>(channels_);
+    if (plan_.inner == 1) return sizeof(int8_t*) * static_cast<size_t>(plan_.count / kLanes);
+    return sizeof(int8_t*) * static_cast<size_t>(plan_.count) + sizeof(int32_t) * static_cast<size_t>(plan_.inner);
   }
 
   void Run(const Operands& operands, const Workspace& workspace) override {
-    const int64_t vector = VectorPart(match_, channels_);
-    const int64_t image_values = int64_t{pixels_} * channels_;
-    for (int64_t image = 0; image < images_; ++image) {
-      const int8_t* in = operands.input<int8_t>() + image * image_values;
-      int8_t* out = operands.output<int8_t>() + image * channels_;
-      ShareRange(workspace.pool, channels_, kVectorBlock, image_values,
+    const int8_t* in = operands.input<int8_t>();
+    int8_t* out = operands.output<int8_t>();
+    if (plan_.inner == 1) {
+      ShareRange(workspace.pool, plan_.outer, 1, plan_.outer * plan_.count,
                  [&](int64_t begin, int64_t end, int32_t thread) {
-                   const int8_t** rows = reinterpret_cast<const int8_t**>(workspace.scratch_of(thread));
-                   int32_t* sums = reinterpret_cast<int32_t*>(rows + pixels_);
-                   for (int32_t pixel = 0; pixel < pixels_; ++pixel)
-                     rows[pixel] = in + int64_t{pixel} * channels_ + begin;
-                   std::fill(sums, sums + (end - begin), 0);
-                   kernel_->run(rows, pixels_, static_cast<int32_t>(end - begin), sums);
-                   for (int64_t c = begin; c < end; ++c) out[c] = scale_(sums[c - begin], c < vector);
+                   for (int64_t i = begin; i < end; ++i) {
+                     out[i] = scale_(SumOf(in + i * plan_.count, workspace.scratch_of(thread)), false);
+                   }
                  });
+      return;
+    }
+    const int64_t vector = VectorPart(match_, plan_.inner);
+    const int64_t values = plan_.count * plan_.inner;
+    for (int64_t i = 0; i < plan_.outer; ++i, in += values, out += plan_.inner) {
+      ShareRange(workspace.pool, plan_.inner, kVectorBlock, values, [&](int64_t begin, int64_t end, int32_t thread) {
+        const int8_t** rows = reinterpret_cast<const int8_t**>(workspace.scratch_of(thread));
+        int32_t* sums = reinterpret_cast<int32_t*>(rows + plan_.count);
+        for (int64_t row = 0; row < plan_.count; ++row) rows[row] = in + row * plan_.inner + begin;
+        std::fill(sums, sums + (end - begin), 0);
+        kernel_->run(rows, static_cast<int32_t>(plan_.count), static_cast<int32_t>(end - begin), sums);
+        for (int64_t c = begin; c < end; ++c) out[c] = scale_(sums[c - begin], c < vector);
+      });
     }
   }
 
  private:
-  static constexpr int64_t kMaxPixels = 1 << 22;  // whose sum, less its zero points, fits 32 bits
+  static constexpr int64_t kLanes = 64;  // values of a row that are summed up beside each other
+
+  // Of plan_.count values in a row.
+  int32_t SumOf(const int8_t* values, uint8_t* scratch) const {
+    const int8_t** rows = reinterpret_cast<const int8_t**>(scratch);
+    const int64_t count = plan_.count / kLanes;
+    for (int64_t i = 0; i < count; ++i) rows[i] = values + i * kLanes;
+    int32_t sums[kLanes] = {};
+    if (count > 0) kernel_->run(rows, static_cast<int32_t>(count), kLanes, sums);
+    int32_t sum = 0;
+    for (const int32_t part : sums) sum += part;
+    for (int64_t i = count * kLanes; i < plan_.count; ++i) sum += values[i];
+    return sum;
+  }
 
   const SumRowsKernel* kernel_;
   Match match_;
+  Dims axes_;
   bool keeps_dims_;
   Way way_;
   abi::QuantizationParams input_;
   abi::QuantizationParams output_;
-  int64_t images_ = 0;
-  int32_t pixels_ = 0;
-  int32_t channels_ = 0;
+  MeanPlan plan_;
   MeanScale scale_;
 };
 
 }  // namespace
+
+std::string PlanMean(const Dims& input, const Dims& axes, bool keep_dims, MeanPlan* plan) {
+  constexpr int64_t kMostCount = 1 << 22;  // whose sum, less its zero points, fits 32 bits
+  const int32_t rank = static_cast<int32_t>(input.size());
+  std::vector<bool> reduced(input.size());
+  const auto what = [&] { return "its axes are " + Shape(axes.data(), axes.data() + axes.size()); };
+  for (const int32_t axis : axes) {
+    if (axis < -rank || axis >= rank) return what() + ", of " + Number(rank);
+    reduced[static_cast<size_t>(axis < 0 ? axis + rank : axis)] = true;
+  }
+  const auto first = std::find(reduced.begin(), reduced.end(), true) - reduced.begin();
+  if (first == rank) return "it has no axes";
+  const auto end = reduced.rend() - std::find(reduced.rbegin(), reduced.rend(), true);
+  *plan = {1, 1, 1, {}};
+  for (int32_t axis = 0; axis < rank; ++axis) {
+    const size_t i = static_cast<size_t>(axis);
+    if (axis > first && axis < end && !reduced[i] && input[i] != 1) return what() + " (taken: neighbours)";
+    (axis < first ? plan->outer : axis < end ? plan->count : plan->inner) *= input[i];
+    if (!reduced[i] || keep_dims) plan->output.push_back(reduced[i] ? 1 : input[i]);
+  }
+  if (plan->count < 1 || plan->count > kMostCount) return "a mean of " + Number(plan->count) + " values";
+  return "";
+}
+
+Dims MeanAxesOf(const NodeView& view) {
+  const abi::Tensor& axes = *view.constant(0);
+  const int32_t* values = static_cast<const int32_t*>(axes.data);
+  return Dims(values, values + axes.bytes / sizeof(int32_t));
+}
 
 const char* MeanName(const NodeView&, const Options& options) { return ChooseSumRows(options.cpu)->name; }
 

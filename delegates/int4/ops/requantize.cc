@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "delegates/int4/ops/runtime_kernels.h"
+
 namespace tfq::int4 {
 namespace {
 
@@ -25,11 +27,6 @@ constexpr ActivationBounds kActivationBounds[] = {
     {abi::Activation::kReluN1To1, true, -1, true, 1},
 };
 
-// XNNPACK takes these operators in int8.
-bool XnnpackBounds(const NodeView& view) {
-  return view.match == Match::kXnnpack && (view.kind == OpKind::kAdd || view.kind == OpKind::kMul);
-}
-
 // The integers that a type has.
 struct IntegerRange {
   int32_t min;
@@ -42,7 +39,7 @@ constexpr IntegerRange kInt16 = {INT16_MIN, INT16_MAX};
 // XNNPACK the sum, halves to even.
 int32_t QuantizeBound(float bound, const NodeView& view, const IntegerRange& range) {
   const abi::QuantizationParams& params = view.output()->params;
-  if (XnnpackBounds(view)) {
+  if (XnnpackRuns(view)) {
     const float zero_point = static_cast<float>(params.zero_point);
     return static_cast<int32_t>(std::lrint(std::clamp<float>(bound / params.scale + zero_point, INT8_MIN, INT8_MAX)));
   }
@@ -126,6 +123,10 @@ ChannelScales MakeChannelScales(const NodeView& view) {
     QuantizeMultiplier(EffectiveScale(view, static_cast<int32_t>(i)), &scales.multiplier[i], &scales.shift[i]);
   }
   return scales;
+}
+
+double RsqrtFactor(const NodeView& view) {
+  return 1.0 / static_cast<double>(std::sqrt(view.input()->params.scale) * view.output()->params.scale);
 }
 
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {

@@ -26,6 +26,9 @@ struct ChannelScales {
 };
 ChannelScales MakeChannelScales(const NodeView& view);
 
+// 1 / sqrt(scale of the input) over the scale of the output.
+double RsqrtFactor(const NodeView& view);
+
 // Zero point and clamped range of the output.
 OutputStage MakeOutputStage(const NodeView& view, Rounding rounding);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "delegates/int4/options.h"
+#include "delegates/int4/support.h"
 
 namespace tfq::int4 {
 
@@ -24,6 +25,20 @@ constexpr bool HasVectorLoops([[maybe_unused]] Match match) {
 constexpr int64_t VectorPart(Match match, int64_t count) {
   return HasVectorLoops(match) ? count / kVectorBlock * kVectorBlock : 0;
 }
+
+// The scales of both factors over that of their product, as the runtimes compute it.
+float ProductRatio(const NodeView& view);
+
+// Whether XNNPACK is matched and takes this ADD, SUB or MUL: it leaves other ratios of scales to the built-in kernels.
+bool XnnpackRuns(const NodeView& view);
+
+// XNNPACK multiplies both inputs of a sum or difference by integers of 21 bits at most and shifts the result once.
+struct LinearTerms {
+  int32_t a;
+  int32_t b;
+  int32_t right;
+};
+LinearTerms XnnpackTerms(const NodeView& view);
 
 }  // namespace tfq::int4
 

@@ -123,6 +123,45 @@ Tables MakeHardSwishTables(const NodeView& view) {
   }));
 }
 
+// 2^28 / sqrt(x) for x in 2^27..2^29, both as fractions of 2^28: Newton's iteration in fixed point of 28 bits, each
+// product rounded to the bits that are kept of it.
+int32_t InverseSquareRoot(int32_t x) {
+  const auto product = [](int32_t a, int32_t b) { return static_cast<int32_t>((int64_t{a} * b + (1 << 30)) >> 31); };
+  const auto left = [](int32_t a, int32_t bits) {
+    return static_cast<int32_t>(std::clamp<int64_t>(int64_t{a} * (int64_t{1} << bits), INT32_MIN, INT32_MAX));
+  };
+  constexpr int32_t kThreeHalves = 3 << 27, kIterations = 5, kHalfRootOfTwo = 1518500250;
+  const int32_t half = (x / 2 + 1) / 2;
+  int32_t root = 1 << 28;
+  for (int32_t i = 0; i < kIterations; ++i) {
+    const int32_t cube = left(product(product(root, root), root), 6);
+    root = left(product(kThreeHalves, root) - product(half, cube), 3);
+  }
+  return product(root, kHalfRootOfTwo);
+}
+
+// Inputs have no value below their zero point, which stands for the largest output; the built-in kernel computes
+// 2^20 / sqrt(x) and scales that.
+Tables MakeRsqrtTables(const NodeView& view) {
+  constexpr int32_t kBits = 20;
+  const abi::QuantizationParams& output = view.output()->params;
+  int32_t multiplier, shift;
+  QuantizeMultiplier(RsqrtFactor(view), &multiplier, &shift);
+  return Same(MakeTable([&](int32_t quantized) {
+    const int32_t x = quantized - view.input()->params.zero_point;
+    if (x <= 0) return INT8_MAX;
+    int32_t root = INT32_MAX, right = 0;
+    if (x > 1) {
+      int32_t pairs = 0;
+      while (x << 2 * (pairs + 1) < 1 << 29) ++pairs;
+      root = InverseSquareRoot(x << 2 * pairs);
+      right = 11 - pairs;
+    }
+    const int32_t fine = MultiplyDoubleRounding(1, root, kBits - right, true);
+    return MultiplyDoubleRounding(fine, multiplier, shift - kBits, true) + output.zero_point;
+  }));
+}
+
 // A product with a constant, by the kernel that would multiply tensors.
 Tables MakeProductTables(const NodeView& view) {
   const int32_t constant = ConstantFactor(view);
@@ -197,6 +236,9 @@ std::unique_ptr<Op> MakeHardSwish(const NodeView& view, const Options& options) 
 }
 std::unique_ptr<Op> MakeLogistic(const NodeView& view, const Options& options) {
   return MakeLookup<MakeLogisticTables>(view, options);
+}
+std::unique_ptr<Op> MakeRsqrt(const NodeView& view, const Options& options) {
+  return MakeLookup<MakeRsqrtTables>(view, options);
 }
 std::unique_ptr<Op> MakeQuantize(const NodeView& view, const Options& options) {
   return MakeLookup<MakeQuantizeTables>(view, options);

@@ -233,6 +233,8 @@ std::vector<int32_t> Same(const std::vector<int32_t>& dims) { return dims; }
 constexpr Around kAround[] = {
     {abi::kAdd, Itself, Same},
     {abi::kAdd, AChannel, Same},
+    {abi::kSub, Itself, Same},
+    {abi::kSub, AChannel, Same},
     {abi::kMul, Itself, Same},
     {abi::kMul, AChannel, Same},
     {abi::kAveragePool2D, Nothing, Same},
@@ -269,10 +271,18 @@ constexpr Around kAround[] = {
      }},
     {abi::kSquaredDifference, Itself, Same},
     {abi::kSquaredDifference, AChannel, Same},
+    {abi::kTranspose,
+     [](FakeGraph* graph, const Image&) {
+       return std::vector<int32_t>{AddInts(graph, {4}, {0, 3, 2, 1})};
+     },
+     [](const std::vector<int32_t>& dims) {
+       return std::vector<int32_t>{dims[0], dims[3], dims[2], dims[1]};
+     }},
     {abi::kSoftmax, Nothing, Same},
     {abi::kRelu, Nothing, Same},
     {abi::kHardSwish, Nothing, Same},
     {abi::kLogistic, Nothing, Same},
+    {abi::kRsqrt, Nothing, Same},
     {abi::kQuantize, Nothing, Same},
 };
 

@@ -164,8 +164,8 @@ TEST(Delegate, ATensorThatLeavesIsAlsoReadInside) {
   FakeGraph graph;
   const Image first = maker.AddLayer(&graph, Layer(), maker.AddInput(&graph, {1, 8, 8, 4}));
   const Image second = maker.AddLayer(&graph, Layer(), first);
-  const int32_t softmax = graph.AddTensor("softmax", abi::Type::kInt8, first.dims, {1.0f / 256}, -128);
-  graph.AddNode(25, {first.tensor}, softmax, 0);
+  const int32_t tanh = graph.AddTensor("tanh", abi::Type::kInt8, first.dims, {1.0f / 256}, -128);
+  graph.AddNode(28, {first.tensor}, tanh, 0);
   const Applied applied(MakeOptions(BestCpuTier(), 1), &graph);
   EXPECT_EQ(graph.kernels(), 1u);
   ASSERT_EQ(graph.Prepare(), abi::Status::kOk);
@@ -254,7 +254,7 @@ TEST(Delegate, SaysWhatItTookAndWhyNotTheRest) {
   FakeGraph graph;
   Image image = maker.AddInput(&graph, {1, 8, 8, 4});
   for (int32_t i = 0; i < 3; ++i) image = maker.AddLayer(&graph, Layer(), image);
-  graph.registration(1).builtin_code = 25;
+  graph.registration(1).builtin_code = 28;
   Options options = MakeOptions(BestCpuTier(), 1);
   options.verbose = true;
   options.report = testing::TempDir() + "tfq_delegate_test.json";
@@ -263,18 +263,18 @@ TEST(Delegate, SaysWhatItTookAndWhyNotTheRest) {
   const std::string first = ChooseGemm(options.cpu, kQs4cw, {64, 9 * 4})->name;
   const std::string last = ChooseGemm(options.cpu, kQs4cw, {64, 9 * 8})->name;
   EXPECT_EQ(applied.said(),
-            "tfq int4: took 2 of 3 nodes; declined: SOFTMAX (op not supported) x1\n"
+            "tfq int4: took 2 of 3 nodes; declined: TANH (op not supported) x1\n"
             "tfq int4: node 0 CONV_2D: " +
                 first +
                 "\n"
-                "tfq int4: node 1 SOFTMAX: declined, op not supported\n"
+                "tfq int4: node 1 TANH: declined, op not supported\n"
                 "tfq int4: node 2 CONV_2D: " +
                 last + "\n");
   std::stringstream text;
   text << std::ifstream(options.report).rdbuf();
   EXPECT_NE(text.str().find("\"delegated\": 2,\n  \"total\": 3,"), std::string::npos) << text.str();
   EXPECT_NE(text.str().find("\"packed_bytes\": 0,"), std::string::npos) << text.str();
-  EXPECT_NE(text.str().find("\"op\": \"SOFTMAX\", \"reason\": \"op not supported\""), std::string::npos);
+  EXPECT_NE(text.str().find("\"op\": \"TANH\", \"reason\": \"op not supported\""), std::string::npos);
 
   // Once prepared it knows its memory too: two convolutions of 3x3 taps, 8 channels to 8, 4 bits each and no less.
   testing::internal::CaptureStderr();

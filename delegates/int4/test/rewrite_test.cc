@@ -9,7 +9,7 @@
 namespace tfq::int4 {
 namespace {
 
-constexpr int32_t kSoftmax = 25;
+constexpr int32_t kTanh = 28;  // declined
 
 Options LiteRtOptions() {
   Options options;
@@ -101,7 +101,7 @@ TEST(Rewrite, APadThatIsReadOtherwiseStays) {
   const Image first = maker.AddLayer(&graph, Layer(), maker.AddInput(&graph, {1, 5, 6, 4}));
   const Image padded = AddPad(&graph, first, 1, 1, 1, 1);
   const Image convolved = maker.AddLayer(&graph, Layer(), padded);
-  graph.AddNode(kSoftmax, {padded.tensor}, AddLike(&graph, padded, padded.dims), 0);
+  graph.AddNode(kTanh, {padded.tensor}, AddLike(&graph, padded, padded.dims), 0);
   const Applied applied(&graph);
   ExpectOutput(&graph, padded);
   ExpectOutput(&graph, convolved);
@@ -160,7 +160,7 @@ TEST(Rewrite, OperatorsThatNothingTakesThemForAreLeft) {
   };
   const int32_t alone = add_relu(add_relu(input.tensor));
   const int32_t cut = AddLike(&graph, input, input.dims);
-  graph.AddNode(kSoftmax, {alone}, cut, 0);
+  graph.AddNode(kTanh, {alone}, cut, 0);
   graph.Resize(cut, input.dims);
   Image near = input;
   near.tensor = add_relu(add_relu(cut));

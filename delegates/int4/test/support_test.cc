@@ -30,7 +30,7 @@ struct Case {
 
 TEST(Support, DeclinesWithTheReason) {
   const Case cases[] = {
-      {"op not supported", [](FakeGraph* g) { g->registration(0).builtin_code = 25; }},
+      {"op not supported", [](FakeGraph* g) { g->registration(0).builtin_code = 28; }},
       {"another delegate has taken it",
        [](FakeGraph* g) { g->node(0).delegate = reinterpret_cast<abi::Delegate*>(1); }},
       {"it has no parameters", [](FakeGraph* g) { g->node(0).builtin_data = nullptr; }},

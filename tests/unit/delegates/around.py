@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,16 +108,18 @@ class AroundNet:
         inputs = [x.tensor, constant] if self.rng.random() < 0.5 else [constant, x.tensor]
         return self.op("MUL", inputs, output, schema.MulOptionsT())
 
-    def mean(self, x: Value, keep: bool) -> Value:
-        n, _, _, c = x.shape
+    def mean(self, x: Value, keep: bool, over: Sequence[int] = (1, 2)) -> Value:
         options = schema.ReducerOptionsT()
         options.keepDims = keep
-        axes = self.builder.tensor((2,), "int32", None, np.array([1, 2] if keep else [-2, -3], np.int32))
+        named = np.array([axis if keep else axis - 4 for axis in self.rng.permutation(over)], np.int32)
+        # A single axis may be a scalar.
+        shape = () if named.size == 1 and self.rng.random() < 0.5 else named.shape
+        axes = self.builder.tensor(shape, "int32", None, named.reshape(shape))
         same = self.rng.random() < 0.3
         scale = x.scale * (1.0 if same else self.rng.uniform(0.1, 1.2))
         zero_point = x.zero_point if same else self.zero_point()
-        output = self.value((n, 1, 1, c) if keep else (n, c), scale, zero_point)
-        return self.op("MEAN", [x.tensor, axes], output, options)
+        sizes = [1 if axis in over else size for axis, size in enumerate(x.shape) if keep or axis not in over]
+        return self.op("MEAN", [x.tensor, axes], self.value(tuple(sizes), scale, zero_point), options)
 
     def unary(self, name: str, x: Value) -> Value:
         if name == "LOGISTIC":
@@ -196,6 +199,57 @@ class AroundNet:
         output = self.value(x.shape, x.scale**2 * self.rng.choice([40, 200]), int(self.rng.choice([-128, -7])))
         return self.op("SQUARED_DIFFERENCE", [v.tensor for v in pair], output, schema.SquaredDifferenceOptionsT())
 
+    def neighbours(self) -> tuple[int, ...]:
+        """Axes that a mean goes over."""
+        first = int(self.rng.integers(1, 4))
+        return tuple(range(first, int(self.rng.integers(first, 4)) + 1))
+
+    def combined(self, name: str, a: Value, b: Value, zero_point: int | None = None) -> Value:
+        """ADD, SUB or MUL of any shapes that go together."""
+        options = getattr(schema, f"{name.capitalize()}OptionsT")()
+        options.fusedActivationFunction = self.activation() if self.rng.random() < 0.3 else ACTIVATIONS["none"]
+        scale = a.scale * b.scale * 64 if name == "MUL" else max(a.scale, b.scale) * self.rng.uniform(0.5, 2)
+        shape = tuple(max(sizes) for sizes in zip(a.shape, b.shape, strict=True))
+        output = self.value(shape, scale, self.zero_point() if zero_point is None else zero_point)
+        return self.op(name, [a.tensor, b.tensor], output, options)
+
+    def repeated(self, x: Value) -> Value:
+        a = self.layer(x, out=int(self.rng.integers(1, 40)))
+        b = self.mean(a, True, self.neighbours())
+        if self.rng.random() < 0.3:
+            a = self.mean(a, True, self.neighbours())
+        pair = [a, b] if self.rng.random() < 0.5 else [b, a]
+        return self.combined(str(self.rng.choice(["ADD", "SUB", "MUL"])), *pair)
+
+    def normalized(self, x: Value) -> Value:
+        """As Keras' layer normalization arrives."""
+        x = self.layer(x, out=int(self.rng.integers(1, 200)), kernel=(1, 1))
+        over = self.neighbours()
+        options = schema.SubOptionsT()
+        mean = self.mean(x, True, over)
+        centred = self.op("SUB", [x.tensor, mean.tensor], self.value(x.shape, x.scale, self.zero_point()), options)
+        square = self.value(x.shape, x.scale**2 * 100, -128)
+        self.op("MUL", [centred.tensor, centred.tensor], square, schema.MulOptionsT())
+        reduce = schema.ReducerOptionsT()
+        reduce.keepDims = True
+        axes = self.builder.tensor((len(over),), "int32", None, np.array(over, np.int32))
+        variance = self.op("MEAN", [square.tensor, axes], self.value(mean.shape, square.scale * 0.5, -128), reduce)
+        quantization = Quantization(float(np.float32(variance.scale * self.rng.choice([1e-5, 5e-4, 0.1]))), -128)
+        epsilon = self.builder.tensor((), "int8", quantization, np.array(127, np.int8))
+        shifted = self.value(mean.shape, variance.scale * 1.001, -128)
+        self.op("ADD", [variance.tensor, epsilon], shifted, schema.AddOptionsT())
+        inverse = self.value(mean.shape, 1 / np.sqrt(shifted.scale * self.rng.uniform(1, 30)) / 255, -128)
+        self.op("RSQRT", [shifted.tensor], inverse)
+        output = self.value(x.shape, 3 / 128, self.zero_point())
+        return self.op("MUL", [centred.tensor, inverse.tensor], output, schema.MulOptionsT())
+
+    def transposed(self, x: Value) -> Value:
+        x = self.layer(x, out=int(self.rng.integers(1, 40)))
+        order = self.rng.permutation(4).astype(np.int32)
+        constant = self.builder.tensor((4,), "int32", None, order)
+        output = self.value(tuple(x.shape[axis] for axis in order), x.scale, x.zero_point)
+        return self.op("TRANSPOSE", [x.tensor, constant], output, schema.TransposeOptionsT())
+
     def head(self, x: Value) -> Value:
         if self.beside_xnnpack and x.shape[3] % 2 == 0:
             x = self.layer(x, out=x.shape[3] + 1, kernel=(1, 1))
@@ -219,6 +273,9 @@ BLOCKS = (
     AroundNet.concatenated,
     AroundNet.attention,
     AroundNet.deviation,
+    AroundNet.repeated,
+    AroundNet.normalized,
+    AroundNet.transposed,
 )
 
 

@@ -83,7 +83,7 @@ def test_operators_around_are_bit_exact(match: str, tier: str, tmp_path: Path) -
         told = json.loads(report.read_text())
         assert told["declined"] == []
         taken.update(node["op"] for node in told["taken"])
-    assert len(taken) == 20
+    assert len(taken) == 23
 
 
 @pytest.mark.parametrize("match", RESOLVERS)
