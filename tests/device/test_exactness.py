@@ -20,15 +20,18 @@ CPUS = ["cortex-a53", "cortex-a76", "max"]
 SAMPLES = 2
 
 
-def random_networks(path: Path, seed: int, count: int, deepest: int) -> list[np.ndarray]:
+def random_networks(path: Path, seed: int, count: int, deepest: int, activations: str = "int8") -> list[np.ndarray]:
     """Writes a model of independent random networks, an input and an output each, of INT4 and INT8 weights; returns
     samples for the inputs.
     """
+    kind = np.iinfo(activations)
     rng = np.random.default_rng(seed)
     builder = ModelBuilder()
-    shapes = [random_network(builder, rng, int(rng.integers(1, deepest + 1))) for _ in range(count)]
+    shapes = [
+        random_network(builder, rng, int(rng.integers(1, deepest + 1)), activations=activations) for _ in range(count)
+    ]
     path.write_bytes(builder.build())
-    return [rng.integers(-128, 128, (SAMPLES, *shape), dtype=np.int8) for shape in shapes]
+    return [rng.integers(kind.min, kind.max, (SAMPLES, *shape), kind.dtype, endpoint=True) for shape in shapes]
 
 
 @pytest.fixture(scope="module", params=CPUS)
@@ -41,12 +44,13 @@ def session(request: pytest.FixtureRequest, adb_port: int) -> Iterator[Session]:
 
 
 # Single nodes, then small networks: how many of them one file holds, how many layers each has at most.
+@pytest.mark.parametrize("activations", ["int8", "int16"])
 @pytest.mark.parametrize(("count", "deepest", "threads"), [(24, 1, 1), (10, 5, 2)])
 def test_random_networks_are_bit_exact(
-    session: Session, tmp_path: Path, count: int, deepest: int, threads: int
+    session: Session, tmp_path: Path, count: int, deepest: int, threads: int, activations: str
 ) -> None:
     model = tmp_path / "networks.tflite"
-    inputs = random_networks(model, deepest, count, deepest)
+    inputs = random_networks(model, deepest, count, deepest, activations)
     settings = Settings(threads=threads, runs=1, warmup=0, min_secs=0.0, use_xnnpack=False)
     delegate = Delegate("int4", {"match": "litert"})
     expected = session.outputs(Experiment(model, None, settings), inputs)
@@ -54,7 +58,7 @@ def test_random_networks_are_bit_exact(
     assert len(expected) == count
     for i, (ours, theirs) in enumerate(zip(delegated, expected, strict=True)):
         np.testing.assert_array_equal(ours, theirs, err_msg=f"network {i}, input {inputs[i].shape}")
-    assert sum(len(np.unique(output)) > 10 for output in expected) > count / 2  # relu and saturation flatten some
+    assert sum(len(np.unique(output)) > 10 for output in expected) >= count / 2  # relu and saturation flatten some
     nodes = session.benchmark(Experiment(model, delegate, settings))["nodes"]
     assert nodes["delegated"] == nodes["total"] >= count
 

@@ -9,7 +9,6 @@ import pytest
 import tfq_pipeline
 from tests.command import Command
 from tests.nets import images, mixed_net
-from tfq_pipeline import native
 
 RECIPE = """
 version: 1
@@ -34,8 +33,5 @@ def test_benchmark_with_the_delegate_takes_every_layer(weights: int, tfq: Comman
     (entry,) = tfq("benchmark", path, "--device=host", "--delegate=int4", *quick).document()
     declined = {node["op"]: node["reason"] for node in entry["nodes"]["declined"]}
     linear = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-    if native.host_platform().endswith("x86_64"):
-        assert entry["nodes"]["delegated"] == 7
-        assert not linear & set(declined)
-    else:
-        assert linear <= set(declined)
+    assert entry["nodes"]["delegated"] == 7
+    assert not linear & set(declined)

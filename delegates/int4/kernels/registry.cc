@@ -45,6 +45,8 @@ constexpr const WideGemmKernel* kWideGemmKernels[] = {
 #if defined(__x86_64__)
     &gemm_qs16_qs4cw_8x32c2_avx512_vnni, &gemm_qs16_qs8cw_8x32c2_avx512_vnni,
     &gemm_qs16_qs4cw_6x16c2_avx2,        &gemm_qs16_qs8cw_6x16c2_avx2,
+#elif defined(__aarch64__)
+    &gemm_qs16_qs4cw_8x8c8_neon,         &gemm_qs16_qs8cw_8x8c8_neon,
 #endif
     &gemm_qs16_qs4cw_4x1c1_reference,    &gemm_qs16_qs8cw_4x1c1_reference,
 };
@@ -53,6 +55,9 @@ constexpr const WideDepthwiseKernel* kWideDepthwiseKernels[] = {
 #if defined(__x86_64__)
     &dwconv_qs16_qs4cw_1c16_avx2,
     &dwconv_qs16_qs8cw_1c16_avx2,
+#elif defined(__aarch64__)
+    &dwconv_qs16_qs4cw_4c16_neon,
+    &dwconv_qs16_qs8cw_4c16_neon,
 #endif
     &dwconv_qs16_qs4cw_1c1_reference,
     &dwconv_qs16_qs8cw_1c1_reference,

@@ -82,6 +82,7 @@ enum class WideRounding : int32_t {
   kReduced,       // the multiplier rounded to 16 bits, one 64-bit product, shifted right once, ties upward
   kReal,          // the product in double, ties away from zero
   kDoubleUpward,  // Rounding::kDoubleUpward of the sum's lower 32 bits
+  kSingle,        // Rounding::kSingle of the sum's lower 32 bits
 };
 
 // What follows the 64-bit sum: the range of the fused activation (within int16), for there is no zero point.

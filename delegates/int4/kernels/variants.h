@@ -44,6 +44,8 @@ extern const DynamicGemmKernel gemm_qd8_qs4b_6x32c4_avx512_vnni;
 
 extern const WideGemmKernel gemm_qs16_qs4cw_4x1c1_reference;
 extern const WideGemmKernel gemm_qs16_qs8cw_4x1c1_reference;
+extern const WideGemmKernel gemm_qs16_qs4cw_8x8c8_neon;
+extern const WideGemmKernel gemm_qs16_qs8cw_8x8c8_neon;
 extern const WideGemmKernel gemm_qs16_qs4cw_6x16c2_avx2;
 extern const WideGemmKernel gemm_qs16_qs8cw_6x16c2_avx2;
 extern const WideGemmKernel gemm_qs16_qs4cw_8x32c2_avx512_vnni;
@@ -51,6 +53,8 @@ extern const WideGemmKernel gemm_qs16_qs8cw_8x32c2_avx512_vnni;
 
 extern const WideDepthwiseKernel dwconv_qs16_qs4cw_1c1_reference;
 extern const WideDepthwiseKernel dwconv_qs16_qs8cw_1c1_reference;
+extern const WideDepthwiseKernel dwconv_qs16_qs4cw_4c16_neon;
+extern const WideDepthwiseKernel dwconv_qs16_qs8cw_4c16_neon;
 extern const WideDepthwiseKernel dwconv_qs16_qs4cw_1c16_avx2;
 extern const WideDepthwiseKernel dwconv_qs16_qs8cw_1c16_avx2;
 

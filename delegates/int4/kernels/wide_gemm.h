@@ -1,6 +1,6 @@
-// The matrix product between 16-bit activations, for any vector with an instruction that adds products of 16 bits in
-// pairs into 32: two values of a row are broadcast against pairs of weights, which are decoded to 16 bits as they are
-// read. 32-bit sums move to 64 bits before they could overflow.
+// The matrix product between 16-bit activations, for any vector with an instruction that adds products of 16 bits into
+// 32: values of a row are broadcast against weights, which are decoded to 16 bits as they are read. 32-bit sums move to
+// 64 bits before they could overflow.
 //
 // A vector type belongs to one tier's file (its unnamed namespace), and so do the instances of what is here.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_WIDE_GEMM_H_
@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "delegates/int4/kernels/registry.h"
 #include "delegates/int4/kernels/unroll.h"
@@ -16,18 +17,26 @@
 
 namespace tfq::int4 {
 
-// Pairs of products that fit 32 bits: a product is at most 2^15 * 2^(bits - 1).
-static constexpr int32_t PairsIn32Bits(int32_t bits) { return (1 << (16 - bits)) - 1; }
+// Products that fit 32 bits: one is at most 2^15 * 2^(bits - 1).
+static constexpr int32_t ProductsIn32Bits(int32_t bits) { return (1 << (17 - bits)) - 1; }
 
-// Vector has: Sums, kLanes sums of 32 bits; kRows, the rows of a tile; Broadcast(pair); Add(sums, weights, pair);
-// Load<bits>(bytes, weights), two vectors of pairs; AddTo(sums, wide), which adds them to 64-bit sums in memory.
+// Vector has:
+//   Sums           kLanes sums of 32 bits; Zero(); AddTo(sums, wide), which adds them to 64-bit sums in memory
+//   kRows          rows of a tile, kTogether of which are multiplied in turn
+//   kKr            values of a row that are read together; Row LoadRow(from), Row LoadPart(from, count) of less than
+//   kKr PlaceOf(n, k)  where a group has the weight of output channel n and value k; Weights Load<bits>(group)
+//   kApplyStage    ApplyWideRows() or what does the same
+//   Add<step>(weights, row, sums), which kSteps times adds the products of a group to the two vectors of a row's sums
 template <typename Vector, int32_t bits>
 struct WideGemm {
   using Sums = typename Vector::Sums;
+  using Row = typename Vector::Row;
+  using Weights = typename Vector::Weights;
 
   static constexpr int32_t kMr = Vector::kRows;
   static constexpr int32_t kNr = 2 * Vector::kLanes;
-  static constexpr int32_t kKr = 2;
+  static constexpr int32_t kKr = Vector::kKr;
+  static constexpr int32_t kGroupsIn32Bits = ProductsIn32Bits(bits) / kKr;
   static constexpr size_t kGroupBytes = size_t{kNr} * kKr * bits / 8;
   static constexpr size_t kSectionBytes = sizeof(WideChannel) * kNr;
 
@@ -53,14 +62,15 @@ struct WideGemm {
         uint8_t* groups = block + kSectionBytes;
         for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * kGroupBytes) {
           for (int32_t c = 0; c < shape.channels; ++c, ++weight) {
-            Put(ValueAt(source.values, weight), i * kKr + c % kKr, groups + static_cast<size_t>(c / kKr) * kGroupBytes);
+            Put(ValueAt(source.values, weight), Vector::PlaceOf(i, c % kKr),
+                groups + static_cast<size_t>(c / kKr) * kGroupBytes);
           }
         }
       }
     }
   }
 
-  // Of 4 bits, the low nibbles of a group are its first vector and the high ones its second.
+  // Of 4 bits, the low nibbles of a group are the first half of its places and the high ones the second.
   static void Put(int32_t value, int32_t place, uint8_t* group) {
     constexpr int32_t kHalf = kNr * kKr / 2;
     if (bits == 8) {
@@ -70,10 +80,16 @@ struct WideGemm {
     }
   }
 
-  static int32_t LoadPair(const int16_t* from) {
-    int32_t pair;
-    std::memcpy(&pair, from, sizeof pair);
-    return pair;
+  // The products of rows first..end-1.
+  template <int kRows, int... kStep>
+  static __attribute__((always_inline)) void AddRows(const Weights& weights, const Row (&row)[kRows], int first,
+                                                     int end, Sums (&sums)[kRows][2],
+                                                     std::integer_sequence<int, kStep...>) {
+    const auto add = [&](auto step) {
+      TFQ_UNROLL
+      for (int m = first; m < end; ++m) Vector::template Add<step.value>(weights, row[m], sums[m]);
+    };
+    (add(std::integral_constant<int, kStep>()), ...);
   }
 
   template <int kRows>
@@ -96,21 +112,22 @@ struct WideGemm {
         }
       };
       clear();
-      int32_t room = PairsIn32Bits(bits);
+      int32_t room = kGroupsIn32Bits;
       const uint8_t* group = block + kSectionBytes;
       for (int32_t tap = 0; tap < shape.taps; ++tap) {
         const int16_t* rows[kRows];
         TFQ_UNROLL
         for (int m = 0; m < kRows; ++m) rows[m] = tile.rows[tap * kMr + m];
-        const auto add = [&](const auto& pair_of) {
-          Sums weights[2];
-          Vector::template Load<bits>(group, weights);
+        const auto add = [&](const auto& load) {
+          const Weights weights = Vector::template Load<bits>(group);
           group += kGroupBytes;
           TFQ_UNROLL
-          for (int m = 0; m < kRows; ++m) {
-            const Sums pair = Vector::Broadcast(pair_of(m));
-            sums[m][0] = Vector::Add(sums[m][0], weights[0], pair);
-            sums[m][1] = Vector::Add(sums[m][1], weights[1], pair);
+          for (int first = 0; first < kRows; first += Vector::kTogether) {
+            const int end = first + Vector::kTogether < kRows ? first + Vector::kTogether : kRows;
+            Row row[kRows];
+            TFQ_UNROLL
+            for (int m = first; m < end; ++m) row[m] = load(m);
+            AddRows(weights, row, first, end, sums, std::make_integer_sequence<int, Vector::kSteps>());
           }
         };
         for (int32_t c = 0; c < shape.channels;) {
@@ -118,25 +135,23 @@ struct WideGemm {
           const int32_t end = left / kKr < room ? shape.channels : c + room * kKr;
           room -= (end - c + kKr - 1) / kKr;
           for (; c + kKr <= end; c += kKr) {
-            add([&](int m) { return LoadPair(rows[m] + c); });
+            add([&](int m) { return Vector::LoadRow(rows[m] + c); });
           }
           if (c < end) {
-            add([&](int m) { return int32_t{static_cast<uint16_t>(rows[m][c])}; });
-            ++c;
+            add([&](int m) { return Vector::LoadPart(rows[m] + c, end - c); });
+            c = end;
           }
           if (room == 0) {
             widen();
             clear();
-            room = PairsIn32Bits(bits);
+            room = kGroupsIn32Bits;
           }
         }
       }
       widen();
       const int32_t columns = tile.n_end - n < kNr ? tile.n_end - n : kNr;
-      for (int32_t m = 0; m < kRows; ++m) {
-        ApplyWideStage(wide[m], reinterpret_cast<const WideChannel*>(block), columns, tile.stage,
-                       out + m * tile.out_stride);
-      }
+      Vector::kApplyStage(wide[0], kNr, kRows, reinterpret_cast<const WideChannel*>(block), columns, tile.stage, out,
+                          tile.out_stride);
     }
   }
 

@@ -5,6 +5,7 @@
 #ifndef TFQ_DELEGATES_INT4_KERNELS_WIDE_STAGE_H_
 #define TFQ_DELEGATES_INT4_KERNELS_WIDE_STAGE_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "delegates/int4/kernels/output_stage.h"
@@ -43,6 +44,8 @@ static inline int64_t ScaleWide(int64_t sum, const WideChannel& channel) {
       return RoundHalfAway(static_cast<double>(sum) * channel.scale);
     case WideRounding::kDoubleUpward:
       return MultiplyDoubleRounding(static_cast<int32_t>(sum), channel.multiplier, channel.shift, false);
+    case WideRounding::kSingle:
+      return MultiplySingleRounding(static_cast<int32_t>(sum), channel.multiplier, channel.shift);
   }
   return 0;
 }
@@ -66,6 +69,16 @@ static inline void ApplyWideStage(const int64_t* sums, const WideChannel* channe
       return ApplyWideRounding<WideRounding::kReal>(sums, channels, count, stage, out);
     case WideRounding::kDoubleUpward:
       return ApplyWideRounding<WideRounding::kDoubleUpward>(sums, channels, count, stage, out);
+    case WideRounding::kSingle:
+      return ApplyWideRounding<WideRounding::kSingle>(sums, channels, count, stage, out);
+  }
+}
+
+// The same of several rows. Sums and channels go on, without meaning, up to a whole vector.
+static inline void ApplyWideRows(const int64_t* sums, ptrdiff_t sums_stride, int32_t rows, const WideChannel* channels,
+                                 int32_t count, const WideStage& stage, int16_t* out, ptrdiff_t out_stride) {
+  for (int32_t m = 0; m < rows; ++m, sums += sums_stride, out += out_stride) {
+    ApplyWideStage(sums, channels, count, stage, out);
   }
 }
 

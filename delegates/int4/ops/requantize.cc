@@ -78,6 +78,15 @@ constexpr RoundingRule kRoundingRules[] = {
 #endif
 };
 
+// Of a dense layer between 16-bit activations whose bias has 32 bits; indexed by Match.
+constexpr WideRounding kWideDenseRoundings[] = {
+#if defined(__aarch64__)
+    WideRounding::kSingle, WideRounding::kDoubleUpward, WideRounding::kSingle
+#else
+    WideRounding::kDoubleUpward, WideRounding::kDoubleUpward, WideRounding::kDoubleUpward
+#endif
+};
+
 const RoundingRule& RuleOf(Match match) { return kRoundingRules[static_cast<int32_t>(match)]; }
 
 // XNNPACK takes INT8 layers of every kind.
@@ -138,7 +147,9 @@ OutputStage MakeOutputStage(const NodeView& view, Rounding rounding) {
 // multiplies by the real factor, in 2.14 by the integer that convolutions use.
 WideRounding WideRoundingOf(const NodeView& view) {
   if (view.kind != OpKind::kDense) return WideRounding::kReduced;
-  if (view.bias() == nullptr || view.bias()->type == abi::Type::kInt32) return WideRounding::kDoubleUpward;
+  if (view.bias() == nullptr || view.bias()->type == abi::Type::kInt32) {
+    return kWideDenseRoundings[static_cast<int32_t>(view.match)];
+  }
   return view.match == Match::kTfLite214 ? WideRounding::kReduced : WideRounding::kReal;
 }
 

@@ -13,7 +13,8 @@
 namespace tfq::int4 {
 namespace {
 
-constexpr WideRounding kRoundings[] = {WideRounding::kReduced, WideRounding::kReal, WideRounding::kDoubleUpward};
+constexpr WideRounding kRoundings[] = {WideRounding::kReduced, WideRounding::kReal, WideRounding::kDoubleUpward,
+                                       WideRounding::kSingle};
 
 std::vector<int16_t> Activations(size_t count, Values values, Random& random) {
   std::vector<int16_t> activations(count);
@@ -41,7 +42,7 @@ std::vector<WideChannel> RandomChannels(size_t n, const WeightFormat& format, in
 }
 
 WideStage RandomStage(Random& random) {
-  WideStage stage = {-32768, 32767, kRoundings[random.Between(0, 2)]};
+  WideStage stage = {-32768, 32767, kRoundings[random.Between(0, 3)]};
   if (random.Between(0, 2) == 0) stage.min = 0;
   if (random.Between(0, 2) == 0) stage.max = random.Between(stage.min, 32767);
   return stage;
@@ -61,6 +62,9 @@ int16_t Expected(int64_t sum, const WideChannel& channel, const WideStage& stage
     case WideRounding::kDoubleUpward:
       value =
           OracleMultiply(static_cast<int32_t>(sum), channel.multiplier, channel.shift, Rounding::kDoubleUpward, 0, 1);
+      break;
+    case WideRounding::kSingle:
+      value = OracleMultiply(static_cast<int32_t>(sum), channel.multiplier, channel.shift, Rounding::kSingle, 0, 1);
       break;
   }
   return static_cast<int16_t>(std::clamp<int64_t>(value, stage.min, stage.max));

@@ -15,7 +15,7 @@ from tests.unit.delegates.model_builder import ModelBuilder, Quantization, rando
 from tests.unit.delegates.test_exactness import run
 from tfq_pipeline import delegate, native
 
-TIERS = ["reference", *(["avx2", "avx512_vnni", "auto"] if native.host_platform().endswith("x86_64") else [])]
+TIERS = ["reference", *(["avx2", "avx512_vnni"] if native.host_platform().endswith("x86_64") else ["neon"]), "auto"]
 
 
 def random_model(seed: int, weights: tuple[str, ...] = ("int4", "int8")) -> tuple[bytes, np.ndarray]:

@@ -4,9 +4,9 @@
 
 The loop is taken from the compiled file: of all loops without calls and branches inside, the one with the most product
 instructions. Where a file makes kernels for weights of several formats, its functions have the bits of a weight as
-first template argument. The bound is the time of these instructions alone, without dependences between them. Modelled:
-caches always hit, and llvm-mca lets in-order CPUs write results in order only, so that there whatever is faster than a
-product waits behind it.
+first template argument, or behind the vector's type. The bound is the time of these instructions alone, without
+dependences between them. Modelled: caches always hit, and llvm-mca lets in-order CPUs write results in order only, so
+that there whatever is faster than a product waits behind it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main_loop(object_file: Path, bits: int) -> list[str]:
     command = [_OBJDUMP, "-d", "--no-show-raw-insn", str(object_file)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     functions = re.findall(r"^[0-9a-f]+ <(.*)>:$((?:\n.+)*)", listing, re.MULTILINE)
-    of_bits = [text for name, text in functions if f"ILi{bits}ELi" in name]
+    of_bits = [text for name, text in functions if f"ILi{bits}ELi" in name or f"NeonELi{bits}E" in name]
     best: list[str] = []
     for function in of_bits or [text for _, text in functions]:
         lines = re.findall(r"^\s*([0-9a-f]+):\t(.*?)\s*(?://.*)?$", function, re.MULTILINE)
@@ -120,7 +120,7 @@ def inner_loops(objects: Path = OBJECTS) -> list[InnerLoop]:
     found = []
     for tier, cpus in CPUS.items():
         for source in sorted((_KERNELS / tier).glob("gemm_*.cc")) + sorted((_KERNELS / tier).glob("dwconv_*.cc")):
-            for kernel, bits in re.findall(r'"((?:gemm|dwconv)_q[sd]8_qs([48])\w+)"', source.read_text()):
+            for kernel, bits in re.findall(r'"((?:gemm|dwconv)_q[sd]\d+_qs([48])\w+)"', source.read_text()):
                 body = main_loop(objects / tier / f"{source.name}.o", int(bits))
                 used = products(body)
                 for cpu in cpus if used else ():

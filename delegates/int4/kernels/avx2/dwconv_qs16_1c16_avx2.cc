@@ -95,7 +95,8 @@ void RunPixel(const DepthwiseShape& shape, const int16_t* const* taps, int32_t b
     AddTo(sums[1], wide + 4);
     sums[0] = sums[1] = _mm256_setzero_si256();
   };
-  int32_t room = PairsIn32Bits(bits);
+  constexpr int32_t kPairsIn32Bits = ProductsIn32Bits(bits) / 2;
+  int32_t room = kPairsIn32Bits;
   for (int32_t tap = 0; tap < shape.taps; tap += 2, pair += Layout<bits>::kPairBytes) {
     __m256i weights[2];
     LoadWeights<bits>(pair, weights);
@@ -105,7 +106,7 @@ void RunPixel(const DepthwiseShape& shape, const int16_t* const* taps, int32_t b
     sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), weights[1]));
     if (--room == 0) {
       widen();
-      room = PairsIn32Bits(bits);
+      room = kPairsIn32Bits;
     }
   }
   widen();

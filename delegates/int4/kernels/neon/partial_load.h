@@ -40,6 +40,13 @@ static inline int8x8_t LoadPartNeon(const int8_t* from, int32_t count) {
   return vreinterpret_s8_u64(vdup_n_u64(LoadPart(from, count)));
 }
 
+// The first `count` (1..8) values, then zeros.
+static inline int16x8_t LoadWidePartNeon(const int16_t* from, int32_t count) {
+  const int8_t* bytes = reinterpret_cast<const int8_t*>(from);
+  const int8x8_t upper = count > 4 ? LoadPartNeon(bytes + 8, 2 * count - 8) : vdup_n_s8(0);
+  return vreinterpretq_s16_s8(vcombine_s8(LoadPartNeon(bytes, 2 * count), upper));
+}
+
 }  // namespace tfq::int4
 
 #endif  // TFQ_DELEGATES_INT4_KERNELS_NEON_PARTIAL_LOAD_H_
