@@ -87,7 +87,7 @@ bool CpuRuns(CpuTier tier) {
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vnni");
     case CpuTier::kAvx512Amx:
-      return CpuRuns(CpuTier::kAvx512Vnni) && TilesAreAllowed();
+      return CpuRuns(CpuTier::kAvx512Vnni) && __builtin_cpu_supports("gfni") && TilesAreAllowed();
 #elif defined(__aarch64__)
     case CpuTier::kNeon:
       return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;

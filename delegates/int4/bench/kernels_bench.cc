@@ -31,7 +31,8 @@ struct GemmSetting {
 };
 
 constexpr GemmSetting kGemmSettings[] = {
-    {"first_3x3x3_to_32", 3136, {32, 1, 27}},      {"pointwise_96_to_24", 3136, {24, 1, 96}},
+    {"first_3x3x3_to_32", 3136, {32, 1, 28}},      {"pointwise_16_to_96", 3136, {96, 1, 16}},
+    {"pointwise_32_to_16", 3136, {16, 1, 32}},     {"pointwise_96_to_24", 3136, {24, 1, 96}},
     {"pointwise_32_to_192", 784, {192, 1, 32}},    {"pointwise_576_to_96", 196, {96, 1, 576}},
     {"pointwise_320_to_1280", 49, {1280, 1, 320}}, {"conv_3x3_64_to_64", 784, {64, 9, 64}},
     {"dense_1x4096x4096", 1, {4096, 1, 4096}},     {"dense_32x1024x1024", 32, {1024, 1, 1024}},

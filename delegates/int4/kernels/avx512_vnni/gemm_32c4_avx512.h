@@ -1,10 +1,11 @@
 // Matrix products in blocks of 32 output channels and groups of 4 input channels, of 4- and 8-bit weights: what the
 // kernels on AVX-512 VNNI and AMX share.
 //
-// Weights are stored with an offset that makes them unsigned beside signed activations: w + 8 or w + 128. Of 4-bit
-// weights a byte holds two, and only one of them is cut out: VPDPBUSD takes the whole byte, low + 16 * high, and the
-// byte with its low half cleared, 16 * high. At the end the difference of the two sums is that of the low nibbles, and
-// a shift takes the 16 off the other. What the offset adds, offset * sum(row), goes into the sums before they start.
+// For VPDPBUSD, weights are stored with an offset that makes them unsigned beside signed activations: w + 8 or w + 128.
+// Of 4-bit weights a byte holds two, and only one of them is cut out: the sums are of the whole byte, low + 16 * high,
+// and of the byte with its low half cleared, 16 * high. At the end the difference of the two is that of the low
+// nibbles, and a shift takes the 16 off the other. What the offset adds, offset * sum(row), goes into the sums before
+// they start.
 #ifndef TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_GEMM_32C4_AVX512_H_
 #define TFQ_DELEGATES_INT4_KERNELS_AVX512_VNNI_GEMM_32C4_AVX512_H_
 
@@ -41,12 +42,16 @@ static size_t PackedBytes32c4(const GemmShape& shape) {
   return RoundUp(shape.n, kNr32) / kNr32 * BlockBytes32c4<bits>(shape);
 }
 
+// How weights lie in memory: unsigned as w + 8 or w + 128, or signed in two's complement.
+enum class Stored { kUnsigned, kSigned };
+
 // A group has four bytes for each channel. Of 8 bits: channels 0 to 31 one after the other. Of 4 bits: channel i in the
-// low nibbles of the bytes from 4 * i on, channel i + 16 in the high ones. Padding is 0, which adds nothing.
+// low nibbles of the bytes from 4 * i on, channel i + 16 in the high ones. Padding meets
+// activations of 0 or outputs that nobody takes.
 //
 // Packs `channels` values from number `begin` on into the groups of one tap, those of output channel i of the block.
 // Returns their sum.
-template <int32_t bits>
+template <int32_t bits, Stored stored>
 static int32_t PackChannels32c4(const WeightValues& source, size_t begin, int32_t channels, int32_t i,
                                 uint8_t* groups) {
   constexpr int32_t kPiece = 64 * kKr4;
@@ -61,6 +66,7 @@ static int32_t PackChannels32c4(const WeightValues& source, size_t begin, int32_
     for (int32_t k = 0; k < count; k += kKr4, group += GroupBytes(bits)) {
       uint32_t four, others;
       std::memcpy(&four, values + k, kKr4);
+      if (stored == Stored::kSigned) four ^= bits == 8 ? 0x80808080 : 0x08080808;
       std::memcpy(&others, group, kKr4);
       others |= four << bit;
       std::memcpy(group, &others, kKr4);
@@ -69,7 +75,7 @@ static int32_t PackChannels32c4(const WeightValues& source, size_t begin, int32_
   return sum;
 }
 
-template <int32_t bits>
+template <int32_t bits, Stored stored>
 static void Pack32c4(const GemmShape& shape, const WeightSource& source, void* packed) {
   std::memset(packed, 0, PackedBytes32c4<bits>(shape));
   const size_t depth = size_t(shape.taps) * shape.channels;
@@ -80,7 +86,7 @@ static void Pack32c4(const GemmShape& shape, const WeightSource& source, void* p
       uint8_t* groups = block + ChannelSectionBytes(kNr32);
       size_t begin = (n_begin + i) * depth;
       for (int32_t tap = 0; tap < shape.taps; ++tap, begin += shape.channels) {
-        sums[i] += PackChannels32c4<bits>(source.values, begin, shape.channels, i, groups);
+        sums[i] += PackChannels32c4<bits, stored>(source.values, begin, shape.channels, i, groups);
         groups += GroupsOfTap(shape) * GroupBytes(bits);
       }
     }
@@ -252,7 +258,7 @@ struct TileBlock {
 };
 
 // Up to 16 columns, whose sums are in the first vectors.
-template <StageForm form, bool whole_bytes>
+template <StageForm form, bool has_bias>
 static void FinishLow(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
   const __m512i bias = _mm512_load_si512(block.bias);
   const ScaleAvx512 scale = MakeScaleAvx512<form>(block.bias + kNr32, block.bias + 2 * kNr32, ChannelsFrom(block.n),
@@ -261,16 +267,15 @@ static void FinishLow(const GemmTile& tile, const TileBlock& block, const __m512
   const __m128i most = _mm_set1_epi8(static_cast<int8_t>(tile.stage.max));
   const __mmask16 used = static_cast<__mmask16>(0xffff >> (16 - block.columns));
   for (int32_t m = 0; m < block.rows; ++m) {
-    __m512i low = sums[m][0], high = sums[m][1];
-    if (whole_bytes) SplitWholeBytes(&low, &high);
-    const __m512i value = ApplyOutputStageAvx512<form>(_mm512_add_epi32(low, bias), scale);
+    const __m512i sum = has_bias ? sums[m][0] : _mm512_add_epi32(sums[m][0], bias);
+    const __m512i value = ApplyOutputStageAvx512<form>(sum, scale);
     const __m128i bytes = _mm_min_epi8(_mm_max_epi8(_mm512_cvtsepi32_epi8(value), least), most);
     _mm_mask_storeu_epi8(block.out + m * tile.out_stride, used, bytes);
   }
 }
 
 // Two rows at a time: their bytes are narrowed together.
-template <StageForm form, bool whole_bytes>
+template <StageForm form, bool has_bias>
 static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
   __m512i bias[2];
   ScaleAvx512 scales[2];
@@ -289,10 +294,10 @@ static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m51
     TFQ_UNROLL
     for (int i = 0; i < 2; ++i) {
       const __m512i* sum = sums[i == 0 ? m : second];
-      __m512i low = sum[0], high = sum[1];
-      if (whole_bytes) SplitWholeBytes(&low, &high);
-      words[i] = _mm512_packs_epi32(ApplyOutputStageAvx512<form>(_mm512_add_epi32(low, bias[0]), scales[0]),
-                                    ApplyOutputStageAvx512<form>(_mm512_add_epi32(high, bias[1]), scales[1]));
+      const __m512i low = has_bias ? sum[0] : _mm512_add_epi32(sum[0], bias[0]);
+      const __m512i high = has_bias ? sum[1] : _mm512_add_epi32(sum[1], bias[1]);
+      words[i] = _mm512_packs_epi32(ApplyOutputStageAvx512<form>(low, scales[0]),
+                                    ApplyOutputStageAvx512<form>(high, scales[1]));
     }
     const __m512i clamped = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(words[0], words[1]), least), most);
     const __m512i bytes = _mm512_permutexvar_epi32(in_order, clamped);
@@ -302,23 +307,23 @@ static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m51
   }
 }
 
-template <StageForm form, bool whole_bytes>
+template <StageForm form, bool has_bias>
 static void FinishForm(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
-  if (block.columns <= 16) return FinishLow<form, whole_bytes>(tile, block, sums);
-  FinishBoth<form, whole_bytes>(tile, block, sums);
+  if (block.columns <= 16) return FinishLow<form, has_bias>(tile, block, sums);
+  FinishBoth<form, has_bias>(tile, block, sums);
 }
 
-// From the sums of a block to its outputs. With `whole_bytes` the sums are yet to be split.
-template <bool whole_bytes>
+// From the sums of a block to its outputs; the bias may be part of the sums.
+template <bool has_bias>
 static void FinishBlock(const GemmShape& shape, const GemmTile& tile, const TileBlock& block,
                         const __m512i (*sums)[2]) {
   switch (StageFormOf(block.bias + kNr32, block.bias + 2 * kNr32, 2, shape.n, block.n + block.columns, tile.stage)) {
     case StageForm::kShort:
-      return FinishForm<StageForm::kShort, whole_bytes>(tile, block, sums);
+      return FinishForm<StageForm::kShort, has_bias>(tile, block, sums);
     case StageForm::kGeneral:
-      return FinishForm<StageForm::kGeneral, whole_bytes>(tile, block, sums);
+      return FinishForm<StageForm::kGeneral, has_bias>(tile, block, sums);
     case StageForm::kAway:
-      return FinishForm<StageForm::kAway, whole_bytes>(tile, block, sums);
+      return FinishForm<StageForm::kAway, has_bias>(tile, block, sums);
   }
 }
 

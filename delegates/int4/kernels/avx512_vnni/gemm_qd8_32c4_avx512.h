@@ -17,7 +17,7 @@ static size_t ScaledPackedBytes32c4(const GemmShape& shape) {
   return RoundUp(shape.n, kNr32) / kNr32 * ScaledBlockBytes32c4<bits>(shape);
 }
 
-template <int32_t bits>
+template <int32_t bits, Stored stored>
 static void ScaledPack32c4(const GemmShape& shape, const ScaledWeights& source, void* packed) {
   std::memset(packed, 0, ScaledPackedBytes32c4<bits>(shape));
   uint8_t* block = static_cast<uint8_t*>(packed);
@@ -27,29 +27,25 @@ static void ScaledPack32c4(const GemmShape& shape, const ScaledWeights& source, 
       uint8_t* groups = block + ScaledSectionBytes(kNr32);
       for (int32_t tap = 0; tap < shape.taps; ++tap, groups += GroupsOfTap(shape) * GroupBytes(bits)) {
         const size_t begin = (size_t(n_begin + i) * shape.taps + tap) * shape.channels;
-        PackChannels32c4<bits>(source.values, begin, shape.channels, i, groups);
+        PackChannels32c4<bits, stored>(source.values, begin, shape.channels, i, groups);
       }
     }
   }
 }
 
-// From the integer sums of a block to its outputs, those of the first `rows` rows. With `whole_bytes` the sums are yet
-// to be split.
-template <bool whole_bytes>
-static void FinishScaledBlock(const DynamicGemmTile& tile, int32_t m_begin, int32_t rows, const uint8_t* block,
-                              int32_t columns, const __m512i (*sums)[2], float* out) {
+// From the integer sums of a block to its outputs, those of the first `rows` rows.
+static inline void FinishScaledBlock(const DynamicGemmTile& tile, int32_t m_begin, int32_t rows, const uint8_t* block,
+                                     int32_t columns, const __m512i (*sums)[2], float* out) {
   const ScaledSection section = ReadScaledSection(block, kNr32);
   const __m512 least = _mm512_set1_ps(tile.stage.min), most = _mm512_set1_ps(tile.stage.max);
   for (int32_t m = 0; m < rows; ++m, out += tile.out_stride) {
     const RowQuantization& row = tile.stage.rows[m_begin + m];
-    __m512i halves[2] = {sums[m][0], sums[m][1]};
-    if (whole_bytes) SplitWholeBytes(&halves[0], &halves[1]);
     for (int32_t v = 0; 16 * v < columns; ++v) {
       const __mmask16 used = static_cast<__mmask16>(columns - 16 * v >= 16 ? 0xffff : (1 << (columns - 16 * v)) - 1);
       const __m512i weight_sum = _mm512_load_si512(section.weight_sum + 16 * v);
       const __m512i constant = _mm512_mullo_epi32(weight_sum, _mm512_set1_epi32(row.zero_point));
       const __m512 scale = _mm512_mul_ps(_mm512_load_ps(section.scale + 16 * v), _mm512_set1_ps(row.scale));
-      const __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(halves[v], constant)), scale,
+      const __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[m][v], constant)), scale,
                                            _mm512_load_ps(section.bias + 16 * v));
       _mm512_mask_storeu_ps(out + 16 * v, used, _mm512_min_ps(_mm512_max_ps(value, least), most));
     }
@@ -71,7 +67,7 @@ static void RunScaledRows32c4(const GemmShape& shape, const DynamicGemmTile& til
     const int32_t columns = tile.n_end - n < kNr32 ? tile.n_end - n : kNr32;
     __m512i sums[kMaxRows][2];
     SumColumns<bits>(shape, input, rows, columns, deep, block + ScaledSectionBytes(kNr32), sums);
-    FinishScaledBlock<false>(tile, m_begin, rows, block, columns, sums, out);
+    FinishScaledBlock(tile, m_begin, rows, block, columns, sums, out);
   }
 }
 

@@ -20,7 +20,7 @@ const DynamicGemmKernel gemm_qd8_qs4cw_8x32c4_avx512_vnni = {
     kNr32,
     kKr4,
     ScaledPackedBytes32c4<4>,
-    ScaledPack32c4<4>,
+    ScaledPack32c4<4, Stored::kUnsigned>,
     Run<4>,
 };
 
@@ -32,7 +32,7 @@ const DynamicGemmKernel gemm_qd8_qs8cw_8x32c4_avx512_vnni = {
     kNr32,
     kKr4,
     ScaledPackedBytes32c4<8>,
-    ScaledPack32c4<8>,
+    ScaledPack32c4<8, Stored::kUnsigned>,
     Run<8>,
 };
 

@@ -27,8 +27,8 @@ void Pack(const GemmShape& shape, const ScaledWeights& source, void* packed) {
       uint8_t* part = block + ScaledSectionBytes(kNr32);
       for (size_t b = 0; b < BlocksOf(shape); ++b, part += PartBytes(shape)) {
         reinterpret_cast<uint16_t*>(part)[i] = source.block_scale[(n_begin + i) * BlocksOf(shape) + b];
-        PackChannels32c4<4>(source.values, size_t(n_begin + i) * shape.channels + b * shape.block, shape.block, i,
-                            part + kScaleBytes);
+        PackChannels32c4<4, Stored::kUnsigned>(source.values, size_t(n_begin + i) * shape.channels + b * shape.block,
+                                               shape.block, i, part + kScaleBytes);
       }
     }
   }
