@@ -38,16 +38,23 @@ constexpr GemmSetting kGemmSettings[] = {
     {"dense_1x4096x4096", 1, {4096, 1, 4096}},     {"dense_32x1024x1024", 32, {1024, 1, 1024}},
 };
 
+// Images and windows are square; windows lie within their image.
 struct DepthwiseSetting {
   const char* name;
-  int32_t pixels;
-  DepthwiseShape shape;
+  int32_t out_side, window, stride, channels;
 };
 
 constexpr DepthwiseSetting kDepthwiseSettings[] = {
-    {"3x3_over_16", 3136, {9, 16}}, {"3x3_over_96", 784, {9, 96}},    {"3x3_over_144", 784, {9, 144}},
-    {"3x3_over_960", 49, {9, 960}}, {"5x5_over_120", 784, {25, 120}},
+    {"3x3_over_56x56x16", 56, 3, 1, 16},
+    {"3x3_over_28x28x96", 28, 3, 1, 96},
+    {"3x3_over_28x28x144", 28, 3, 1, 144},
+    {"3x3_stride_2_over_14x14x192", 14, 3, 2, 192},
+    {"3x3_over_7x7x960", 7, 3, 1, 960},
+    {"5x5_over_28x28x120", 28, 5, 1, 120},
+    {"5x5_stride_2_over_14x14x240", 14, 5, 2, 240},
 };
+
+constexpr int32_t kTilePointers = 512;  // as many as the delegate's tiles have
 
 // Rows of channels, of kernels without weights.
 struct RowsSetting {
@@ -217,35 +224,49 @@ bool Fits(const Kernel&, const Setting&) {
 }
 
 struct DepthwiseData {
+  DepthwiseShape shape;
+  int32_t pixels;
   Aligned packed;
   std::vector<int8_t> activations, out;
-  std::vector<const int8_t*> rows;
+  std::vector<const int8_t*> rows;  // [pixels][taps]
 };
 
+void RunDepthwise(const DepthwiseKernel& kernel, DepthwiseData* data) {
+  const DepthwiseShape& shape = data->shape;
+  const int32_t tile = kTilePointers / shape.taps;
+  for (int32_t begin = 0; begin < data->pixels; begin += tile) {
+    kernel.run(shape, {std::min(tile, data->pixels - begin), &data->rows[size_t(begin) * shape.taps],
+                       data->packed.get(), &data->out[size_t(begin) * shape.channels], shape.channels, kStage});
+  }
+}
+
 Case Prepare(const DepthwiseKernel& kernel, const DepthwiseSetting& setting) {
-  const DepthwiseShape& shape = setting.shape;
+  const DepthwiseShape shape = {setting.window * setting.window, setting.channels, setting.window};
+  const int32_t pixels = setting.out_side * setting.out_side;
   const size_t channels = shape.channels;
-  // Neighbouring pixels share most of their rows, as they do in an image.
-  const auto data =
-      std::make_shared<DepthwiseData>(DepthwiseData{Allocate(kernel.packed_bytes(shape)),
-                                                    RandomValues<int8_t>((setting.pixels + shape.taps) * channels),
-                                                    std::vector<int8_t>(setting.pixels * channels),
-                                                    {}});
-  for (int32_t p = 0; p < setting.pixels; ++p) {
-    for (int32_t tap = 0; tap < shape.taps; ++tap) data->rows.push_back(&data->activations[(p + tap) * channels]);
+  const size_t in_side = (setting.out_side - 1) * setting.stride + setting.window;
+  const auto data = std::make_shared<DepthwiseData>(DepthwiseData{shape,
+                                                                  pixels,
+                                                                  Allocate(kernel.packed_bytes(shape)),
+                                                                  RandomValues<int8_t>(in_side * in_side * channels),
+                                                                  std::vector<int8_t>(pixels * channels),
+                                                                  {}});
+  for (int32_t p = 0; p < pixels; ++p) {
+    const size_t top = p / setting.out_side * setting.stride, left = p % setting.out_side * setting.stride;
+    for (int32_t tap = 0; tap < shape.taps; ++tap) {
+      const size_t row = (top + tap / setting.window) * in_side + left + tap % setting.window;
+      data->rows.push_back(&data->activations[row * channels]);
+    }
   }
   const Weights weights(kernel.weights, shape.channels, shape.taps * channels);
   kernel.pack(shape, weights.As<WeightSource>(), data->packed.get());
-  const double macs = double(setting.pixels) * shape.taps * shape.channels;
+  const double macs = double(pixels) * shape.taps * shape.channels;
   return {kernel.tier,
           macs,
           macs,
           double(kernel.packed_bytes(shape)),
           double(data->activations.size() + data->out.size()),
-          [&kernel, &setting, data] {
-            kernel.run(setting.shape, {setting.pixels, data->rows.data(), data->packed.get(), data->out.data(),
-                                       setting.shape.channels, kStage});
-          }};
+          [&kernel, data] { RunDepthwise(kernel, data.get()); }};
 }
 
 Case Prepare(const QuantizeKernel& kernel, const RowsSetting& setting) {

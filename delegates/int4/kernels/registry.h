@@ -184,8 +184,9 @@ using WideGemmKernel = GemmFamily<int16_t, int16_t, WideStage, WideWeights>;
 using WideGemmTile = WideGemmKernel::Tile;
 
 struct DepthwiseShape {
-  int32_t taps;
+  int32_t taps;  // row by row
   int32_t channels;
+  int32_t width = 1;  // taps in a row
 };
 
 // A family of kernels for depthwise convolution with depth multiplier 1. The weights' values are [taps][channels] here,

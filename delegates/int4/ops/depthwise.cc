@@ -119,8 +119,8 @@ const char* DepthwiseName(const NodeView& view, const Options& options) {
 }
 
 std::unique_ptr<Op> MakeDepthwise(const NodeView& view, const Options& options) {
-  const int32_t taps = view.weights()->dims->data[1] * view.weights()->dims->data[2];
-  const DepthwiseShape shape = {taps, view.out_channels()};
+  const int32_t width = view.weights()->dims->data[2];
+  const DepthwiseShape shape = {view.weights()->dims->data[1] * width, view.out_channels(), width};
   if (view.arithmetic() == Arithmetic::kWide) {
     PackedFilter<WideDepthwiseKernel> filter;
     const std::vector<WideChannel> channels = MakeWideChannels(view);

@@ -49,7 +49,7 @@ CacheKey KeyOf(const char* kernel, const GemmShape& shape, const ScaledWeights& 
 }
 
 CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WeightSource& weights) {
-  CacheKey key = KeyOfShape(kernel, {1, shape.taps, shape.channels, 0}, weights.values);
+  CacheKey key = KeyOfShape(kernel, {1, shape.taps, shape.channels, shape.width}, weights.values);
   AddStatic(weights, static_cast<size_t>(shape.channels), &key);
   return key;
 }
@@ -61,7 +61,7 @@ CacheKey KeyOf(const char* kernel, const GemmShape& shape, const WideWeights& we
 }
 
 CacheKey KeyOf(const char* kernel, const DepthwiseShape& shape, const WideWeights& weights) {
-  CacheKey key = KeyOfShape(kernel, {1, shape.taps, shape.channels, 0}, weights.values);
+  CacheKey key = KeyOfShape(kernel, {1, shape.taps, shape.channels, shape.width}, weights.values);
   AddValues(weights.channels, static_cast<size_t>(shape.channels), &key);
   return key;
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -201,8 +202,9 @@ struct DepthwiseCase {
   bool has_bias;
   OutputStage stage;
   Channels channels;
-  std::vector<int8_t> weights;      // [taps][channels]
-  std::vector<int8_t> activations;  // [pixels][taps][channels]
+  std::vector<int8_t> weights;  // [taps][channels]
+  std::vector<int8_t> image;    // rows of `channels` values
+  std::vector<int32_t> rows;    // [pixels][taps], of the image
 };
 
 void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Random& random) {
@@ -211,13 +213,13 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
                                   << " input zero point " << c.input_zero_point << " rounding "
                                   << static_cast<int>(c.stage.rounding));
   const FencedWeights weights(c.weights, kernel.weights);
-  const FencedRows<int8_t> activations(c.activations, shape.channels, random);
+  const FencedRows<int8_t> image(c.image, shape.channels, random);
   const WeightSource source{weights.values(), c.has_bias ? c.channels.bias.data() : nullptr,
                             c.channels.multiplier.data(), c.channels.shift.data(), c.input_zero_point};
   const FencedPack packed(kernel, shape, source);
 
   std::vector<const int8_t*> rows;
-  for (int32_t row = 0; row < c.pixels * shape.taps; ++row) rows.push_back(activations[row]);
+  for (const int32_t row : c.rows) rows.push_back(image[row]);
   const int32_t stride = shape.channels + random.Between(0, 5);
   FencedOutput<int8_t> output(c.pixels, shape.channels, stride);
   kernel.run(shape, {c.pixels, rows.data(), packed.data(), output.data(), stride, c.stage});
@@ -227,7 +229,7 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
     for (int32_t n = 0; n < shape.channels; ++n) {
       int64_t sum = c.has_bias ? c.channels.bias[n] : 0;
       for (int32_t tap = 0; tap < shape.taps; ++tap) {
-        const int32_t a = c.activations[(size_t(p) * shape.taps + tap) * shape.channels + n];
+        const int32_t a = c.image[size_t(c.rows[size_t(p) * shape.taps + tap]) * shape.channels + n];
         sum += (a - c.input_zero_point) * c.weights[size_t(tap) * shape.channels + n];
       }
       expected.push_back(OracleOutput(sum, c.channels.multiplier[n], c.channels.shift[n], c.stage, n, shape.channels));
@@ -247,7 +249,9 @@ DepthwiseCase RandomDepthwise(const DepthwiseKernel& kernel, DepthwiseShape shap
   c.channels = RandomChannels(random, kernel.weights, shape.channels, shape.taps);
   c.weights =
       random.Integers(size_t(shape.taps) * shape.channels, LowestOf(kernel.weights), HighestOf(kernel.weights), values);
-  c.activations = random.Integers(size_t(pixels) * shape.taps * shape.channels, -128, 127, values);
+  c.image = random.Integers(size_t(pixels) * shape.taps * shape.channels, -128, 127, values);
+  c.rows.resize(size_t(pixels) * shape.taps);
+  std::iota(c.rows.begin(), c.rows.end(), 0);
   return c;
 }
 
@@ -278,6 +282,34 @@ TEST_P(Depthwise, EveryNumberOfTaps) {
   }
 }
 
+// Pixels that see the same rows as their neighbours, as they do in an image, padding included.
+TEST_P(Depthwise, WindowsOverImages) {
+  Random random(11);
+  for (const int32_t side : {2, 3, 5, 6}) {
+    for (const int32_t stride : {1, 2, 3}) {
+      for (const int32_t channels : {5, 32, 40, 64, random.Between(65, 200)}) {
+        const DepthwiseShape shape = {side * side, channels, side};
+        const int32_t height = random.Between(1, 4), width = random.Between(3, 21), padding = random.Between(0, side);
+        const int32_t out_height = (height + padding) / stride + 1, out_width = (width + padding) / stride + 1;
+        DepthwiseCase c = RandomDepthwise(*GetParam(), shape, out_height * out_width, Values::kAny, random);
+        c.image = random.Integers(size_t(height) * width * channels, -128, 127, Values::kAny);
+        c.image.resize(c.image.size() + channels, static_cast<int8_t>(c.input_zero_point));  // the padding
+        c.rows.clear();
+        for (int32_t p = 0; p < c.pixels; ++p) {
+          for (int32_t tap = 0; tap < shape.taps; ++tap) {
+            const int32_t y = p / out_width * stride - padding + tap / side;
+            const int32_t x = p % out_width * stride - padding + tap % side;
+            const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+            c.rows.push_back(inside ? y * width + x : height * width);
+          }
+        }
+        CheckDepthwise(*GetParam(), c, random);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_P(Depthwise, ExtremesOverflowNoPartialSum) {
   Random random(8);
   const WeightFormat format = GetParam()->weights;
@@ -286,7 +318,7 @@ TEST_P(Depthwise, ExtremesOverflowNoPartialSum) {
       for (const int8_t activation : {-128, 127}) {
         DepthwiseCase c = RandomDepthwise(*GetParam(), {taps, random.Between(1, 60)}, 3, Values::kExtremes, random);
         c.weights.assign(c.weights.size(), static_cast<int8_t>(weight));
-        c.activations.assign(c.activations.size(), activation);
+        c.image.assign(c.image.size(), activation);
         c.channels.shift.assign(c.shape.channels,
                                 -static_cast<int32_t>(std::log2(taps * 255.0 * -LowestOf(format) / 127)) - 1);
         CheckDepthwise(*GetParam(), c, random);

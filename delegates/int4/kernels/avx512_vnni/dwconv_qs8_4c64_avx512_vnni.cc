@@ -1,6 +1,9 @@
 // Depthwise convolution on AVX-512 VNNI, of 4- and 8-bit weights: four vectors at a time, each of 64 channels of one
 // pixel, or of the last 32 or fewer of two. Four taps are interleaved byte by byte, so that VPDPBUSD multiplies and
 // adds them; activations are moved to 0..255 (the packed bias takes the 128 off again) beside signed weights.
+//
+// Interleaving takes twice the time of the products. The four taps of windows of 3x3 and 5x5 therefore lie one below
+// the other, and where neighbouring pixels see the same columns, each column is interleaved once for all of them.
 #include <cstring>
 
 #include "delegates/int4/kernels/avx512_vnni/output_stage_avx512.h"
@@ -18,10 +21,34 @@ constexpr int32_t kMaxVectors = 4;
 constexpr int32_t kActivationOffset = 128;
 constexpr int32_t kQuad = 4;  // taps of a product
 
+// Windows whose columns pixels share are of 3x3 or 5x5. Each of their columns' first rows, four at most, is a quad.
+constexpr int32_t RowsOfColumn(int32_t side) { return side < kQuad ? side : kQuad; }
+constexpr bool HasColumns(const DepthwiseShape& shape) {
+  return (shape.width == 3 || shape.width == 5) && shape.taps == shape.width * shape.width;
+}
+
 // Channels of the block that begins at `begin`.
 int32_t BlockWidth(int32_t channels, int32_t begin) { return channels - begin > kLanes / 2 ? kLanes : kLanes / 2; }
 
-int32_t Quads(const DepthwiseShape& shape) { return (shape.taps + kQuad - 1) / kQuad; }
+// Of 3x3 and 5x5, this many in columns as well.
+constexpr int32_t Quads(const DepthwiseShape& shape) { return (shape.taps + kQuad - 1) / kQuad; }
+
+// The taps of a quad: of a column, or one after the other.
+struct QuadTaps {
+  int32_t first, step, count;
+  // The last one stands in for those past it, which have weights of zero.
+  constexpr int32_t At(int32_t i) const { return first + (i < count ? i : count - 1) * step; }
+};
+
+constexpr QuadTaps TapsOf(const DepthwiseShape& shape, int32_t quad) {
+  int32_t first = quad * kQuad;
+  if (HasColumns(shape)) {
+    const int32_t rows = RowsOfColumn(shape.width);
+    if (quad < shape.width) return {quad, shape.width, rows};
+    first = rows * shape.width + (quad - shape.width) * kQuad;
+  }
+  return {first, 1, shape.taps - first < kQuad ? shape.taps - first : kQuad};
+}
 
 // Of four taps of a block.
 template <int32_t bits>
@@ -66,14 +93,16 @@ void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed)
     for (const int32_t(&values)[kLanes] : section) {
       for (int32_t i = 0; i < kLanes; ++i) *ordered++ = values[ChannelOfLane(i / 16, i % 16) % width];
     }
-    for (int32_t tap = 0; tap < kQuad * Quads(shape); ++tap) {
-      uint8_t* quad = block + ChannelSectionBytes(kLanes) + tap / kQuad * QuadBytes<bits>(width);
+    for (int32_t slot = 0; slot < kQuad * Quads(shape); ++slot) {
+      uint8_t* quad = block + ChannelSectionBytes(kLanes) + slot / kQuad * QuadBytes<bits>(width);
+      const QuadTaps taps = TapsOf(shape, slot / kQuad);
+      const size_t tap = taps.At(slot % kQuad);
       for (int32_t v = 0; v < 4; ++v) {
         for (int32_t i = 0; i < width / 4; ++i) {
           const int32_t channel = begin + ChannelOfLane(v, i);
-          const bool used = tap < shape.taps && channel < shape.channels;
-          const int32_t value = used ? ValueAt(source.values, size_t(tap) * shape.channels + channel) : 0;
-          const int32_t byte = i * kQuad + tap % kQuad;
+          const bool used = slot % kQuad < taps.count && channel < shape.channels;
+          const int32_t value = used ? ValueAt(source.values, tap * shape.channels + channel) : 0;
+          const int32_t byte = i * kQuad + slot % kQuad;
           if (bits == 8) {
             quad[v * width + byte] = static_cast<uint8_t>(value);
           } else {
@@ -143,44 +172,72 @@ inline void DecodeQuad(const uint8_t* quad, __m512i (&weights)[4]) {
   }
 }
 
-// The sums of kVectors vectors, each in four of 32 bits. The pixels' row pointers stand `taps` apart; where there is
-// no last pixel, its vector has the one before it twice.
+template <int32_t bits, Layout layout>
+void DecodeQuads(const DepthwiseShape& shape, const Block& block, __m512i* weights) {
+  const uint8_t* quad = block.weights;
+  for (int32_t q = 0; q < Quads(shape); ++q, quad += QuadBytes<bits>(HasTwoPixels(layout) ? kLanes / 2 : kLanes)) {
+    __m512i decoded[4];
+    DecodeQuad<bits, layout>(quad, decoded);
+    for (const __m512i& vector : decoded) *weights++ = vector;
+  }
+}
+
+// Four taps, byte by byte.
+inline void Interleave(const __m512i (&taps)[kQuad], __m512i (&quad)[4]) {
+  const __m512i ab_low = _mm512_unpacklo_epi8(taps[0], taps[1]), ab_high = _mm512_unpackhi_epi8(taps[0], taps[1]);
+  const __m512i cd_low = _mm512_unpacklo_epi8(taps[2], taps[3]), cd_high = _mm512_unpackhi_epi8(taps[2], taps[3]);
+  quad[0] = _mm512_unpacklo_epi16(ab_low, cd_low);
+  quad[1] = _mm512_unpackhi_epi16(ab_low, cd_low);
+  quad[2] = _mm512_unpacklo_epi16(ab_high, cd_high);
+  quad[3] = _mm512_unpackhi_epi16(ab_high, cd_high);
+}
+
+template <Layout layout>
+inline void LoadQuad(const int8_t* const* first, const int8_t* const* second, const QuadTaps& taps, const Block& block,
+                     __m512i (&quad)[4]) {
+  __m512i rows[kQuad];
+  TFQ_UNROLL
+  for (int i = 0; i < kQuad; ++i) {
+    rows[i] = _mm512_xor_si512(LoadTap<layout>(first, second, taps.At(i), block), _mm512_set1_epi8(-128));
+  }
+  Interleave(rows, quad);
+}
+
+inline void LoadBias(const Block& block, __m512i (&sums)[4]) {
+  TFQ_UNROLL
+  for (int i = 0; i < 4; ++i) sums[i] = _mm512_load_si512(block.bias + 16 * i);
+}
+
+inline void AddProducts(const __m512i (&quad)[4], const __m512i* weights, __m512i (&sums)[4]) {
+  TFQ_UNROLL
+  for (int i = 0; i < 4; ++i) sums[i] = _mm512_dpbusd_epi32(sums[i], quad[i], weights[i]);
+}
+
+// The sums of kVectors vectors, each in four of 32 bits. The pixels' row pointers stand `taps` apart. A vector of two
+// pixels has the one kVectors further on as its second, or, where there is none, the first one twice.
 template <int32_t bits, Layout layout, int kVectors>
 void SumVectors(const DepthwiseShape& shape, const Block& block, const int8_t* const* rows, int32_t pixels,
                 __m512i (*out)[4]) {
-  const __m512i flip = _mm512_set1_epi8(-128);
   const int8_t* const* first[kVectors];
   const int8_t* const* second[kVectors];
   __m512i sums[kVectors][4];
   TFQ_UNROLL
   for (int v = 0; v < kVectors; ++v) {
-    const ptrdiff_t pixel = HasTwoPixels(layout) ? 2 * v : v;
-    first[v] = rows + pixel * shape.taps;
-    second[v] = pixel + 1 < pixels ? first[v] + shape.taps : first[v];
-    TFQ_UNROLL
-    for (int i = 0; i < 4; ++i) sums[v][i] = _mm512_load_si512(block.bias + 16 * i);
+    first[v] = rows + ptrdiff_t(v) * shape.taps;
+    second[v] = v + kVectors < pixels ? first[v] + ptrdiff_t(kVectors) * shape.taps : first[v];
+    LoadBias(block, sums[v]);
   }
-  const uint8_t* quad = block.weights;
-  for (int32_t tap = 0; tap < shape.taps; tap += kQuad) {
+  const uint8_t* weights_of_quad = block.weights;
+  for (int32_t q = 0; q < Quads(shape); ++q) {
+    const QuadTaps taps = TapsOf(shape, q);
     __m512i weights[4];
-    DecodeQuad<bits, layout>(quad, weights);
-    quad += QuadBytes<bits>(HasTwoPixels(layout) ? kLanes / 2 : kLanes);
-    // Taps past the last one have weights of zero.
-    const int32_t last = shape.taps - 1;
-    const int32_t t1 = tap + 1 < last ? tap + 1 : last, t2 = tap + 2 < last ? tap + 2 : last;
-    const int32_t t3 = tap + 3 < last ? tap + 3 : last;
+    DecodeQuad<bits, layout>(weights_of_quad, weights);
+    weights_of_quad += QuadBytes<bits>(HasTwoPixels(layout) ? kLanes / 2 : kLanes);
     TFQ_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const __m512i a = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], tap, block), flip);
-      const __m512i b = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], t1, block), flip);
-      const __m512i c = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], t2, block), flip);
-      const __m512i d = _mm512_xor_si512(LoadTap<layout>(first[v], second[v], t3, block), flip);
-      const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
-      const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
-      sums[v][0] = _mm512_dpbusd_epi32(sums[v][0], _mm512_unpacklo_epi16(ab_low, cd_low), weights[0]);
-      sums[v][1] = _mm512_dpbusd_epi32(sums[v][1], _mm512_unpackhi_epi16(ab_low, cd_low), weights[1]);
-      sums[v][2] = _mm512_dpbusd_epi32(sums[v][2], _mm512_unpacklo_epi16(ab_high, cd_high), weights[2]);
-      sums[v][3] = _mm512_dpbusd_epi32(sums[v][3], _mm512_unpackhi_epi16(ab_high, cd_high), weights[3]);
+      __m512i quad[4];
+      LoadQuad<layout>(first[v], second[v], taps, block, quad);
+      AddProducts(quad, weights, sums[v]);
     }
   }
   TFQ_UNROLL
@@ -190,13 +247,103 @@ void SumVectors(const DepthwiseShape& shape, const Block& block, const int8_t* c
   }
 }
 
+// Of a window whose columns pixels share.
+template <int32_t kSide>
+struct Columns {
+  static constexpr int32_t kTaps = kSide * kSide;
+  static constexpr int32_t kRows = RowsOfColumn(kSide);
+  static constexpr DepthwiseShape kShape = {kTaps, 0, kSide};
+
+  // From the row pointers of a vector's first pixel to those of its second.
+  template <Layout layout>
+  static constexpr ptrdiff_t SecondPixel() {
+    return HasTwoPixels(layout) ? kMaxVectors * kTaps : 0;
+  }
+
+  // Whether each of kMaxVectors pixels sees its columns `stride` further on than the one before.
+  template <int32_t stride>
+  static bool AreShared(const int8_t* const* rows) {
+    bool shared = true;
+    for (int v = 0; v < kMaxVectors - 1; ++v, rows += kTaps) {
+      TFQ_UNROLL
+      for (int32_t tap = 0; tap < kRows * kSide; tap += 8) {
+        __mmask8 both = 0;  // taps of the next pixel that this one has too
+        TFQ_UNROLL
+        for (int32_t i = 0; i < 8; ++i) {
+          both |= static_cast<__mmask8>((tap + i < kRows * kSide && (tap + i) % kSide + stride < kSide) << i);
+        }
+        const __m512i here = _mm512_maskz_loadu_epi64(both, rows + tap + stride);
+        const __m512i next = _mm512_maskz_loadu_epi64(both, rows + tap + kTaps);
+        shared &= _mm512_cmpneq_epu64_mask(here, next) == 0;
+      }
+    }
+    return shared;
+  }
+
+  // The quads from q on, which pixels do not share.
+  template <Layout layout, int32_t q>
+  static inline void AddFrom(const Block& block, const __m512i* weights, const int8_t* const* rows,
+                             __m512i (&sums)[kMaxVectors][4]) {
+    if constexpr (q < Quads(kShape)) {
+      TFQ_UNROLL
+      for (int v = 0; v < kMaxVectors; ++v) {
+        const int8_t* const* first = rows + v * kTaps;
+        __m512i quad[4];
+        LoadQuad<layout>(first, first + SecondPixel<layout>(), TapsOf(kShape, q), block, quad);
+        AddProducts(quad, weights + 4 * q, sums[v]);
+      }
+      AddFrom<layout, q + 1>(block, weights, rows, sums);
+    }
+  }
+
+  // The sums of kMaxVectors vectors, as SumVectors() gives them, of pixels that share their columns; `weights` decoded.
+  template <Layout layout, int32_t stride>
+  static __attribute__((noinline)) void Sum(const Block& block, const __m512i* weights, const int8_t* const* rows,
+                                            __m512i (*out)[4]) {
+    __m512i sums[kMaxVectors][4];
+    TFQ_UNROLL
+    for (int v = 0; v < kMaxVectors; ++v) LoadBias(block, sums[v]);
+    TFQ_UNROLL
+    for (int32_t column = 0; column < kSide + (kMaxVectors - 1) * stride; ++column) {
+      const int32_t pixel = column < kSide ? 0 : (column - kSide) / stride + 1;  // the first one that sees it
+      const int8_t* const* first = rows + pixel * kTaps;
+      __m512i quad[4];
+      LoadQuad<layout>(first, first + SecondPixel<layout>(), TapsOf(kShape, column - pixel * stride), block, quad);
+      TFQ_UNROLL
+      for (int v = 0; v < kMaxVectors; ++v) {
+        const int32_t x = column - v * stride;
+        if (x >= 0 && x < kSide) AddProducts(quad, weights + 4 * x, sums[v]);
+      }
+    }
+    AddFrom<layout, kSide>(block, weights, rows, sums);
+    TFQ_UNROLL
+    for (int v = 0; v < kMaxVectors; ++v) {
+      TFQ_UNROLL
+      for (int i = 0; i < 4; ++i) out[v][i] = sums[v][i];
+    }
+  }
+
+  // Does it where the columns are shared.
+  template <Layout layout>
+  static bool SumShared(const Block& block, const __m512i* weights, const int8_t* const* rows, __m512i (*out)[4]) {
+    const int8_t* const* second = rows + SecondPixel<layout>();
+    if (AreShared<1>(rows) && AreShared<1>(second)) {
+      Sum<layout, 1>(block, weights, rows, out);
+    } else if (AreShared<2>(rows) && AreShared<2>(second)) {
+      Sum<layout, 2>(block, weights, rows, out);
+    } else {
+      return false;
+    }
+    return true;
+  }
+};
+
 template <StageForm form, Layout layout>
 void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx512 (&scales)[4],
-                   const __m512i (*sums)[4], int32_t pixels, int8_t* out) {
+                   const __m512i (*sums)[4], int32_t vectors, int32_t pixels, int8_t* out) {
   const __m512i least = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.min));
   const __m512i most = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.max));
-  constexpr int32_t kPixels = HasTwoPixels(layout) ? 2 : 1;
-  for (int32_t p = 0; p < pixels; p += kPixels, ++sums, out += kPixels * tile.out_stride) {
+  for (int32_t v = 0; v < vectors; ++v, ++sums, out += tile.out_stride) {
     __m512i values[4];
     TFQ_UNROLL
     for (int i = 0; i < 4; ++i) values[i] = ApplyOutputStageAvx512<form>((*sums)[i], scales[i]);
@@ -209,7 +356,9 @@ void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx
     }
     const __mmask32 used = static_cast<__mmask32>(block.used);
     _mm256_mask_storeu_epi8(out, used, _mm512_castsi512_si256(bytes));
-    if (p + 1 < pixels) _mm256_mask_storeu_epi8(out + tile.out_stride, used, _mm512_extracti64x4_epi64(bytes, 1));
+    if (v + vectors < pixels) {
+      _mm256_mask_storeu_epi8(out + vectors * tile.out_stride, used, _mm512_extracti64x4_epi64(bytes, 1));
+    }
   }
 }
 
@@ -225,24 +374,31 @@ void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Bloc
                                       ties_away_begin, tile.stage);
   }
   constexpr int32_t kPixels = HasTwoPixels(layout) ? 2 : 1;
+  constexpr int32_t kMaxPixels = kMaxVectors * kPixels;
+  __m512i shared_weights[4 * Quads(Columns<5>::kShape)];
+  const bool has_columns = HasColumns(shape) && tile.pixels >= kMaxPixels;
+  if (has_columns) DecodeQuads<bits, layout>(shape, block, shared_weights);
   int8_t* out = tile.out + block.begin;
   const int8_t* const* rows = tile.rows;
   for (int32_t p = 0; p < tile.pixels;) {
     const int32_t left = tile.pixels - p;
-    const int32_t vectors = (left + kPixels - 1) / kPixels;
+    const int32_t wanted = (left + kPixels - 1) / kPixels;
+    const int32_t vectors = wanted >= kMaxVectors ? kMaxVectors : wanted >= 2 ? 2 : 1;
+    const int32_t pixels = left < vectors * kPixels ? left : vectors * kPixels;
     __m512i sums[kMaxVectors][4];
-    int32_t pixels;
-    if (vectors >= kMaxVectors) {
-      pixels = left < kMaxVectors * kPixels ? left : kMaxVectors * kPixels;
-      SumVectors<bits, layout, kMaxVectors>(shape, block, rows, pixels, sums);
-    } else if (vectors >= 2) {
-      pixels = left < 2 * kPixels ? left : 2 * kPixels;
-      SumVectors<bits, layout, 2>(shape, block, rows, pixels, sums);
-    } else {
-      pixels = left;
-      SumVectors<bits, layout, 1>(shape, block, rows, pixels, sums);
+    const bool done = has_columns && pixels == kMaxPixels &&
+                      (shape.width == 3 ? Columns<3>::SumShared<layout>(block, shared_weights, rows, sums)
+                                        : Columns<5>::SumShared<layout>(block, shared_weights, rows, sums));
+    if (!done) {
+      if (vectors == kMaxVectors) {
+        SumVectors<bits, layout, kMaxVectors>(shape, block, rows, pixels, sums);
+      } else if (vectors == 2) {
+        SumVectors<bits, layout, 2>(shape, block, rows, pixels, sums);
+      } else {
+        SumVectors<bits, layout, 1>(shape, block, rows, pixels, sums);
+      }
     }
-    FinishVectors<form, layout>(tile, block, scales, sums, pixels, out);
+    FinishVectors<form, layout>(tile, block, scales, sums, vectors, pixels, out);
     p += pixels;
     rows += ptrdiff_t(pixels) * shape.taps;
     out += pixels * tile.out_stride;
