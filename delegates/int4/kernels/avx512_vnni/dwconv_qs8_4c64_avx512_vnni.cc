@@ -414,8 +414,8 @@ constexpr BlockFunction kByLayout[4] = {
 
 template <int32_t bits>
 BlockFunction FunctionOf(StageForm form, Layout layout) {
-  constexpr const BlockFunction* kByForm[] = {kByLayout<bits, StageForm::kShort>, kByLayout<bits, StageForm::kGeneral>,
-                                              kByLayout<bits, StageForm::kAway>};
+  static constexpr const BlockFunction* kByForm[] = {
+      kByLayout<bits, StageForm::kShort>, kByLayout<bits, StageForm::kGeneral>, kByLayout<bits, StageForm::kAway>};
   return kByForm[static_cast<int>(form)][static_cast<int>(layout)];
 }
 

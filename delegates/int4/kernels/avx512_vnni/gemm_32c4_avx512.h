@@ -106,25 +106,6 @@ static inline int32_t LoadTail(const int8_t* from, int32_t count) {
   return _mm_cvtsi128_si32(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1 << count) - 1), from));
 }
 
-// In each 32-bit lane, part of the sum of a row.
-static inline __m512i SumOfRow(const int8_t* row, int32_t channels) {
-  const __m512i ones = _mm512_set1_epi8(1);
-  __m512i sums = _mm512_setzero_si512();
-  int32_t c = 0;
-  for (; c + 64 <= channels; c += 64) sums = _mm512_dpbusd_epi32(sums, ones, _mm512_loadu_si512(row + c));
-  if (c < channels) {
-    const __mmask64 rest = ~uint64_t{0} >> (64 - (channels - c));
-    sums = _mm512_dpbusd_epi32(sums, ones, _mm512_maskz_loadu_epi8(rest, row + c));
-  }
-  return sums;
-}
-
-// What the offset of the weights adds to the products of a row; wraps as the sums do.
-template <int32_t bits>
-static int32_t TimesWeightOffset(int32_t row_sum) {
-  return static_cast<int32_t>(static_cast<uint32_t>(row_sum) << (bits - 1));
-}
-
 // Which of a block's columns a pass sums up.
 enum class Columns { kLow, kHigh, kBoth };
 
@@ -215,7 +196,7 @@ using SumFunction = void (*)(const GemmShape&, const TileInput&, const uint8_t*,
 
 template <int32_t bits, Columns columns>
 static SumFunction SumOf(int32_t rows) {
-  constexpr SumFunction kByRows[kMaxRows] = {
+  static constexpr SumFunction kByRows[kMaxRows] = {
       SumBlock<bits, 1, columns>, SumBlock<bits, 2, columns>, SumBlock<bits, 3, columns>, SumBlock<bits, 4, columns>,
       SumBlock<bits, 5, columns>, SumBlock<bits, 6, columns>, SumBlock<bits, 7, columns>, SumBlock<bits, 8, columns>};
   return kByRows[rows - 1];
@@ -234,17 +215,48 @@ static inline void SumColumns(const GemmShape& shape, const TileInput& input, in
   }
 }
 
-// The weights' offset times the sum of each of the first `rows` rows.
+// The sums of the lanes of eight vectors.
+static inline __m256i SumsOfLanes(const __m512i (&v)[8]) {
+  __m512i halves[4], quarters[2];
+  TFQ_UNROLL
+  for (int i = 0; i < 4; ++i) {  // of two vectors
+    halves[i] = _mm512_add_epi32(_mm512_shuffle_i64x2(v[2 * i], v[2 * i + 1], 0x44),
+                                 _mm512_shuffle_i64x2(v[2 * i], v[2 * i + 1], 0xee));
+  }
+  TFQ_UNROLL
+  for (int i = 0; i < 2; ++i) {  // of four
+    quarters[i] = _mm512_add_epi32(_mm512_shuffle_i64x2(halves[2 * i], halves[2 * i + 1], 0x88),
+                                   _mm512_shuffle_i64x2(halves[2 * i], halves[2 * i + 1], 0xdd));
+  }
+  const __m512i pairs = _mm512_add_epi32(_mm512_unpacklo_epi64(quarters[0], quarters[1]),
+                                         _mm512_unpackhi_epi64(quarters[0], quarters[1]));
+  const __m512i sums = _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
+  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  return _mm512_castsi512_si256(_mm512_permutexvar_epi32(in_order, sums));
+}
+
+// The weights' offset times the sum of each of the first `rows` rows; wraps as the sums do.
 template <int32_t bits>
 static inline void RowCorrections(const GemmShape& shape, const int8_t* const* tile_rows, int32_t step, int32_t rows,
-                                  int32_t* corrections) {
-  for (int32_t m = 0; m < rows; ++m) {
-    __m512i sum = _mm512_setzero_si512();
-    for (int32_t tap = 0; tap < shape.taps; ++tap) {
-      sum = _mm512_add_epi32(sum, SumOfRow(tile_rows[tap * step + m], shape.channels));
+                                  int32_t (&corrections)[kMaxRows]) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i sums[kMaxRows];  // each lane a part
+  TFQ_UNROLL
+  for (int m = 0; m < kMaxRows; ++m) sums[m] = _mm512_setzero_si512();
+  for (int32_t tap = 0; tap < shape.taps; ++tap, tile_rows += step) {
+    const int8_t* row[kMaxRows];
+    TFQ_UNROLL
+    for (int m = 0; m < kMaxRows; ++m) row[m] = tile_rows[m < rows ? m : rows - 1];
+    for (int32_t c = 0; c < shape.channels; c += 64) {
+      const int32_t left = shape.channels - c;
+      const __mmask64 used = ~uint64_t{0} >> (left < 64 ? 64 - left : 0);
+      TFQ_UNROLL
+      for (int m = 0; m < kMaxRows; ++m) {
+        sums[m] = _mm512_dpbusd_epi32(sums[m], ones, _mm512_maskz_loadu_epi8(used, row[m] + c));
+      }
     }
-    corrections[m] = TimesWeightOffset<bits>(_mm512_reduce_add_epi32(sum));
   }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(corrections), _mm256_slli_epi32(SumsOfLanes(sums), bits - 1));
 }
 
 // One block of output channels of a tile of `rows` rows.
