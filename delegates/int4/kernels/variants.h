@@ -19,8 +19,8 @@ extern const GemmKernel gemm_qs8_qs4cw_4x16c4_avx2;
 extern const GemmKernel gemm_qs8_qs8cw_6x16c2_avx2;
 extern const GemmKernel gemm_qs8_qs4cw_128x32c4_avx512_amx;
 extern const GemmKernel gemm_qs8_qs8cw_128x32c4_avx512_amx;
-extern const GemmKernel gemm_qs8_qs4cw_8x32c4_avx512_vnni;
-extern const GemmKernel gemm_qs8_qs8cw_8x32c4_avx512_vnni;
+extern const GemmKernel gemm_qs8_qs4cw_32x32c4_avx512_vnni;
+extern const GemmKernel gemm_qs8_qs8cw_32x32c4_avx512_vnni;
 
 extern const DynamicGemmKernel gemm_qd8_qs4cw_4x1c1_reference;
 extern const DynamicGemmKernel gemm_qd8_qs8cw_4x1c1_reference;

@@ -227,7 +227,7 @@ def test_tables_go_between_their_markers() -> None:
 def test_peak_is_that_of_the_highest_tier_in_use() -> None:
     context = {"peak avx2 (a, b)": "100.0 GMAC/s", "peak avx512_vnni (c)": "400.0 GMAC/s", "caches": "1"}
     assert measures.peak_for({"context": context}, ["gemm_4x16c4_avx2", "dwconv_1c1_reference"]) == 100e9
-    assert measures.peak_for({"context": context}, ["gemm_4x16c4_avx2", "gemm_8x32c4_avx512_vnni"]) == 400e9
+    assert measures.peak_for({"context": context}, ["gemm_4x16c4_avx2", "gemm_32x32c4_avx512_vnni"]) == 400e9
     assert measures.peak_for({"context": context}, ["dwconv_1c1_reference"]) is None
     assert measures.peak_for({}, ["gemm_4x16c4_avx2"]) is None
 

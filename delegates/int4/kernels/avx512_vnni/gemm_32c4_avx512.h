@@ -235,10 +235,10 @@ static inline __m256i SumsOfLanes(const __m512i (&v)[8]) {
   return _mm512_castsi512_si256(_mm512_permutexvar_epi32(in_order, sums));
 }
 
-// The weights' offset times the sum of each of the first `rows` rows; wraps as the sums do.
+// The weights' offset times the sum of each of the first `rows` rows; wraps as the sums do. Writes kMaxRows of them.
 template <int32_t bits>
 static inline void RowCorrections(const GemmShape& shape, const int8_t* const* tile_rows, int32_t step, int32_t rows,
-                                  int32_t (&corrections)[kMaxRows]) {
+                                  int32_t* corrections) {
   const __m512i ones = _mm512_set1_epi8(1);
   __m512i sums[kMaxRows];  // each lane a part
   TFQ_UNROLL
@@ -336,27 +336,6 @@ static void FinishBlock(const GemmShape& shape, const GemmTile& tile, const Tile
       return FinishForm<StageForm::kGeneral, has_bias>(tile, block, sums);
     case StageForm::kAway:
       return FinishForm<StageForm::kAway, has_bias>(tile, block, sums);
-  }
-}
-
-// Up to kMaxRows rows of a tile, from row m_begin on; `step` is the kernel's mr.
-template <int32_t bits>
-static void RunRows32c4(const GemmShape& shape, const GemmTile& tile, int32_t m_begin, int32_t rows, int32_t step) {
-  int32_t corrections[kMaxRows];
-  RowCorrections<bits>(shape, tile.rows + m_begin, step, rows, corrections);
-  const TileInput input = {tile.rows + m_begin, step, corrections};
-  const bool deep = int64_t{shape.taps} * shape.channels > kMaxDepth32c4<bits>;
-  const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
-  const size_t block_bytes = BlockBytes32c4<bits>(shape);
-  const uint8_t* packed = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr32 * block_bytes;
-  int8_t* out = tile.out + m_begin * tile.out_stride;
-  for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr32, packed += block_bytes, out += kNr32) {
-    const int32_t columns = tile.n_end - n < kNr32 ? tile.n_end - n : kNr32;
-    const uint8_t* groups = packed + ChannelSectionBytes(kNr32);
-    __m512i sums[kMaxRows][2];
-    SumColumns<bits>(shape, input, rows, columns, deep, groups, sums);
-    FinishBlock<false>(shape, tile, {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, rows, out},
-                       sums);
   }
 }
 
