@@ -10,7 +10,7 @@ namespace {
 constexpr const GemmKernel* kGemmKernels[] = {
 #if defined(__x86_64__)
     &gemm_qs8_qs4cw_128x32c4_avx512_amx, &gemm_qs8_qs8cw_128x32c4_avx512_amx, &gemm_qs8_qs4cw_32x32c4_avx512_vnni,
-    &gemm_qs8_qs8cw_32x32c4_avx512_vnni, &gemm_qs8_qs4cw_4x16c4_avx2,         &gemm_qs8_qs8cw_6x16c2_avx2,
+    &gemm_qs8_qs8cw_32x32c4_avx512_vnni, &gemm_qs8_qs4cw_32x16c4_avx2,        &gemm_qs8_qs8cw_6x16c2_avx2,
 #elif defined(__aarch64__)
     &gemm_qs8_qs4cw_16x4c8_neon_i8mm,   &gemm_qs8_qs8cw_16x4c8_neon_i8mm, &gemm_qs8_qs4cw_8x8c4_neon_dotprod,
     &gemm_qs8_qs8cw_8x8c4_neon_dotprod, &gemm_qs8_qs4cw_6x4c8_neon,       &gemm_qs8_qs8cw_4x4c8_neon,

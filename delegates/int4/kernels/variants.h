@@ -15,7 +15,7 @@ extern const GemmKernel gemm_qs8_qs4cw_8x8c4_neon_dotprod;
 extern const GemmKernel gemm_qs8_qs8cw_8x8c4_neon_dotprod;
 extern const GemmKernel gemm_qs8_qs4cw_16x4c8_neon_i8mm;
 extern const GemmKernel gemm_qs8_qs8cw_16x4c8_neon_i8mm;
-extern const GemmKernel gemm_qs8_qs4cw_4x16c4_avx2;
+extern const GemmKernel gemm_qs8_qs4cw_32x16c4_avx2;
 extern const GemmKernel gemm_qs8_qs8cw_6x16c2_avx2;
 extern const GemmKernel gemm_qs8_qs4cw_128x32c4_avx512_amx;
 extern const GemmKernel gemm_qs8_qs8cw_128x32c4_avx512_amx;

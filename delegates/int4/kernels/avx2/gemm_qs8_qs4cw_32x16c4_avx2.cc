@@ -16,7 +16,8 @@
 namespace tfq::int4 {
 namespace {
 
-constexpr int32_t kMr = 4;
+constexpr int32_t kMr = 32;
+constexpr int32_t kMaxRows = 4;  // whose sums fit the registers
 constexpr int32_t kNr = kNr16;
 constexpr int32_t kKr = 4;
 constexpr BlockLayout kLayout = {kNr, kKr, 4, kPackedAlignment};
@@ -153,11 +154,12 @@ void SumBlock(const GemmShape& shape, const int8_t* const* rows, const uint8_t* 
   }
 }
 
-template <int kRows>
-void RunRows(const GemmShape& shape, const GemmTile& tile) {
-  int32_t corrections[kRows];
-  TFQ_UNROLL
-  for (int m = 0; m < kRows; ++m) {
+using SumFunction = void (*)(const GemmShape&, const int8_t* const*, const uint8_t*, __m256i (*)[2]);
+constexpr SumFunction kSumByRows[kMaxRows] = {SumBlock<1>, SumBlock<2>, SumBlock<3>, SumBlock<4>};
+
+void Run(const GemmShape& shape, const GemmTile& tile) {
+  int32_t corrections[kMr];
+  for (int32_t m = 0; m < tile.m; ++m) {
     uint32_t sum = 0;
     for (int32_t tap = 0; tap < shape.taps; ++tap) {
       sum += static_cast<uint32_t>(SumOfRow(tile.rows[tap * kMr + m], shape.channels));
@@ -165,9 +167,14 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
     corrections[m] = static_cast<int32_t>(sum * kWeightOffset);  // wraps as the sums do
   }
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
+  const int32_t parts = (tile.m + kMaxRows - 1) / kMaxRows;
   for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
-    __m256i sums[kRows][2];
-    SumBlock<kRows>(shape, tile.rows, at.packed + ChannelSectionBytes(kNr), sums);
+    __m256i sums[kMr][2];
+    for (int32_t i = 0, m = 0; i < parts; ++i) {
+      const int32_t end = tile.m * (i + 1) / parts;  // nearly the same number each time
+      kSumByRows[end - m - 1](shape, tile.rows + m, at.packed + ChannelSectionBytes(kNr), sums + m);
+      m = end;
+    }
     const int32_t* bias = reinterpret_cast<const int32_t*>(at.packed);
     const int32_t columns = tile.n_end - at.n < kNr ? tile.n_end - at.n : kNr;
     const TileBlock block = {bias, at.n, columns, ties_away_begin, corrections, at.out};
@@ -175,23 +182,10 @@ void RunRows(const GemmShape& shape, const GemmTile& tile) {
   }
 }
 
-void Run(const GemmShape& shape, const GemmTile& tile) {
-  switch (tile.m) {
-    case 1:
-      return RunRows<1>(shape, tile);
-    case 2:
-      return RunRows<2>(shape, tile);
-    case 3:
-      return RunRows<3>(shape, tile);
-    default:
-      return RunRows<4>(shape, tile);
-  }
-}
-
 }  // namespace
 
-const GemmKernel gemm_qs8_qs4cw_4x16c4_avx2 = {
-    "gemm_qs8_qs4cw_4x16c4_avx2", CpuTier::kAvx2, kQs4cw, kMr, kNr, kKr, PackedBytes, Pack, Run,
+const GemmKernel gemm_qs8_qs4cw_32x16c4_avx2 = {
+    "gemm_qs8_qs4cw_32x16c4_avx2", CpuTier::kAvx2, kQs4cw, kMr, kNr, kKr, PackedBytes, Pack, Run,
 };
 
 }  // namespace tfq::int4
