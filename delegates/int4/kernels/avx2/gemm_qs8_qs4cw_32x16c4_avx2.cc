@@ -8,6 +8,7 @@
 #include "delegates/int4/kernels/avx2/finish_16_avx2.h"
 #include "delegates/int4/kernels/avx2/rows_avx2.h"
 #include "delegates/int4/kernels/output_stage.h"
+#include "delegates/int4/kernels/row_parts.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/kernels/variants.h"
 #include "delegates/int4/packing/gemm_blocks.h"
@@ -167,13 +168,13 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
     corrections[m] = static_cast<int32_t>(sum * kWeightOffset);  // wraps as the sums do
   }
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
-  const int32_t parts = (tile.m + kMaxRows - 1) / kMaxRows;
+  const RowParts<kMr, kMaxRows> parts(tile.m);
   for (auto at = BlocksOf(kLayout, shape, tile); at.n < tile.n_end; at.Next()) {
     __m256i sums[kMr][2];
-    for (int32_t i = 0, m = 0; i < parts; ++i) {
-      const int32_t end = tile.m * (i + 1) / parts;  // nearly the same number each time
-      kSumByRows[end - m - 1](shape, tile.rows + m, at.packed + ChannelSectionBytes(kNr), sums + m);
-      m = end;
+    for (int32_t i = 0; i < parts.count; ++i) {
+      const int32_t m = parts.begin[i];
+      const SumFunction sum = kSumByRows[parts.begin[i + 1] - m - 1];
+      sum(shape, tile.rows + m, at.packed + ChannelSectionBytes(kNr), sums + m);
     }
     const int32_t* bias = reinterpret_cast<const int32_t*>(at.packed);
     const int32_t columns = tile.n_end - at.n < kNr ? tile.n_end - at.n : kNr;

@@ -1,5 +1,6 @@
 // Matrix products on AVX-512 VNNI, of 4- and 8-bit weights.
 #include "delegates/int4/kernels/avx512_vnni/gemm_32c4_avx512.h"
+#include "delegates/int4/kernels/row_parts.h"
 #include "delegates/int4/kernels/variants.h"
 
 namespace tfq::int4 {
@@ -9,13 +10,11 @@ constexpr int32_t kMr = 4 * kMaxRows;
 
 template <int32_t bits>
 void Run(const GemmShape& shape, const GemmTile& tile) {
-  // Nearly equal parts: one of a single row would take its time over the weights for little.
-  const int32_t parts = (tile.m + kMaxRows - 1) / kMaxRows;
-  int32_t begin[kMr / kMaxRows + 1] = {};
+  const RowParts<kMr, kMaxRows> parts(tile.m);
   int32_t corrections[kMr];
-  for (int32_t i = 0; i < parts; ++i) {
-    begin[i + 1] = tile.m * (i + 1) / parts;
-    RowCorrections<bits>(shape, tile.rows + begin[i], kMr, begin[i + 1] - begin[i], corrections + begin[i]);
+  for (int32_t i = 0; i < parts.count; ++i) {
+    const int32_t m = parts.begin[i];
+    RowCorrections<bits>(shape, tile.rows + m, kMr, parts.begin[i + 1] - m, corrections + m);
   }
   const bool deep = int64_t{shape.taps} * shape.channels > kMaxDepth32c4<bits>;
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
@@ -26,9 +25,10 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
     const int32_t columns = tile.n_end - n < kNr32 ? tile.n_end - n : kNr32;
     const uint8_t* groups = packed + ChannelSectionBytes(kNr32);
     __m512i sums[kMr][2];
-    for (int32_t i = 0; i < parts; ++i) {
-      const int32_t m = begin[i];
-      SumColumns<bits>(shape, {tile.rows + m, kMr, corrections + m}, begin[i + 1] - m, columns, deep, groups, sums + m);
+    for (int32_t i = 0; i < parts.count; ++i) {
+      const int32_t m = parts.begin[i];
+      SumColumns<bits>(shape, {tile.rows + m, kMr, corrections + m}, parts.begin[i + 1] - m, columns, deep, groups,
+                       sums + m);
     }
     const TileBlock done = {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, tile.m, out};
     FinishBlock<false>(shape, tile, done, sums);
