@@ -155,7 +155,8 @@ struct TileInput {
 
 // The sums of the first kRows rows over one block, without the bias.
 template <int32_t bits, int kRows, Columns columns>
-static void SumBlock(const GemmShape& shape, const TileInput& input, const uint8_t* group, __m512i (*out)[2]) {
+TFQ_SUMS_STAY static void SumBlock(const GemmShape& shape, const TileInput& input, const uint8_t* group,
+                                   __m512i (*out)[2]) {
   Sums<kRows> sums;
   TFQ_UNROLL
   for (int m = 0; m < kRows; ++m) {

@@ -40,7 +40,8 @@ struct FloatSums {
 };
 
 template <int kRows>
-inline FloatSums<kRows> SumBlocks(const GemmShape& shape, const DynamicGemmTile& tile, const uint8_t* part) {
+TFQ_SUMS_STAY inline FloatSums<kRows> SumBlocks(const GemmShape& shape, const DynamicGemmTile& tile,
+                                                const uint8_t* part) {
   const int32_t blocks = static_cast<int32_t>(BlocksOf(shape));
   const int32_t* block_sums = tile.stage.block_sums;
   const int8_t* rows[kRows];
@@ -85,7 +86,7 @@ inline FloatSums<kRows> SumBlocks(const GemmShape& shape, const DynamicGemmTile&
 }
 
 template <int kRows>
-void RunRows(const GemmShape& shape, const DynamicGemmTile& tile) {
+TFQ_SUMS_STAY void RunRows(const GemmShape& shape, const DynamicGemmTile& tile) {
   const uint8_t* block = static_cast<const uint8_t*>(tile.packed) + tile.n_begin / kNr32 * BlockBytes(shape);
   const __m512 min = _mm512_set1_ps(tile.stage.min), max = _mm512_set1_ps(tile.stage.max);
   float* out = tile.out;
