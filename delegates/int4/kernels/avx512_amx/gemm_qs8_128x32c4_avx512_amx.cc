@@ -9,15 +9,11 @@ template <int32_t bits>
 void Run(const GemmShape& shape, const GemmTile& tile) {
   const int32_t ties_away_begin = TiesAwayBegin(tile.stage.rounding, shape.n);
   RunTiles<bits>(
-      shape, tile, {BlockBytes32c4<bits>(shape), ChannelSectionBytes(kNr32)},
+      shape, tile, {BlockBytes32c4<bits>(shape), ChannelsBytesAvx512(kNr32)},
       [](const uint8_t* block) { return reinterpret_cast<const int32_t*>(block); },
       [&](int32_t m, int32_t rows, const uint8_t* block, int32_t n, int32_t columns, const __m512i(*sums)[2]) {
-        const TileBlock done = {reinterpret_cast<const int32_t*>(block),
-                                n,
-                                columns,
-                                ties_away_begin,
-                                rows,
-                                tile.out + m * tile.out_stride + (n - tile.n_begin)};
+        const TileBlock done = {ChannelsOf<kNr32>(block), n,    columns,
+                                ties_away_begin,          rows, tile.out + m * tile.out_stride + (n - tile.n_begin)};
         FinishBlock<true>(shape, tile, done, sums);
       });
 }

@@ -58,7 +58,7 @@ constexpr int32_t QuadBytes(int32_t width) {
 
 template <int32_t bits>
 size_t BlockBytes(const DepthwiseShape& shape, int32_t width) {
-  return RoundUp(ChannelSectionBytes(kLanes) + size_t(Quads(shape)) * QuadBytes<bits>(width), kPackedAlignment);
+  return RoundUp(ChannelsBytesAvx512(kLanes) + size_t(Quads(shape)) * QuadBytes<bits>(width), kPackedAlignment);
 }
 
 template <int32_t bits>
@@ -86,15 +86,13 @@ void Pack(const DepthwiseShape& shape, const WeightSource& source, void* packed)
     for (int32_t i = 0; i < width && begin + i < shape.channels; ++i) {
       sums[i] = SumOfWeights(source.values, begin + i, shape.taps, shape.channels);
     }
-    int32_t section[3][kLanes];
+    int32_t section[3 * kLanes];
     WriteChannelSection(source, begin, shape.channels, kLanes, source.input_zero_point + kActivationOffset, sums,
-                        section[0]);
-    int32_t* ordered = reinterpret_cast<int32_t*>(block);
-    for (const int32_t(&values)[kLanes] : section) {
-      for (int32_t i = 0; i < kLanes; ++i) *ordered++ = values[ChannelOfLane(i / 16, i % 16) % width];
-    }
+                        section);
+    WriteChannelsAvx512<kLanes>(
+        section, [&](int32_t i) { return ChannelOfLane(i / 16, i % 16) % width; }, block);
     for (int32_t slot = 0; slot < kQuad * Quads(shape); ++slot) {
-      uint8_t* quad = block + ChannelSectionBytes(kLanes) + slot / kQuad * QuadBytes<bits>(width);
+      uint8_t* quad = block + ChannelsBytesAvx512(kLanes) + slot / kQuad * QuadBytes<bits>(width);
       const QuadTaps taps = TapsOf(shape, slot / kQuad);
       const size_t tap = taps.At(slot % kQuad);
       for (int32_t v = 0; v < 4; ++v) {
@@ -130,7 +128,7 @@ Layout LayoutOf(int32_t channels) {
 }
 
 struct Block {
-  const int32_t* bias;  // multipliers and shifts follow
+  ChannelsAvx512 channels;  // in the order of the lanes
   const uint8_t* weights;
   int32_t begin;
   uint64_t used;  // one bit for each channel of a pixel
@@ -205,7 +203,7 @@ inline void LoadQuad(const int8_t* const* first, const int8_t* const* second, co
 
 inline void LoadBias(const Block& block, __m512i (&sums)[4]) {
   TFQ_UNROLL
-  for (int i = 0; i < 4; ++i) sums[i] = _mm512_load_si512(block.bias + 16 * i);
+  for (int i = 0; i < 4; ++i) sums[i] = _mm512_load_si512(block.channels.bias + 16 * i);
 }
 
 inline void AddProducts(const __m512i (&quad)[4], const __m512i* weights, __m512i (&sums)[4]) {
@@ -365,13 +363,11 @@ void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx
 template <int32_t bits, StageForm form, Layout layout>
 void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Block& block, int32_t ties_away_begin) {
   ScaleAvx512 scales[4];
-  const int32_t* multiplier = block.bias + kLanes;
-  const int32_t* shift = multiplier + kLanes;
   for (int v = 0; v < 4; ++v) {
     int32_t channels[16];
     for (int i = 0; i < 16; ++i) channels[i] = block.begin + ChannelOfLane(v, i) % (HasTwoPixels(layout) ? 32 : 64);
-    scales[v] = MakeScaleAvx512<form>(multiplier + 16 * v, shift + 16 * v, _mm512_loadu_si512(channels),
-                                      ties_away_begin, tile.stage);
+    scales[v] =
+        MakeScaleAvx512<form>(block.channels.From(16 * v), _mm512_loadu_si512(channels), ties_away_begin, tile.stage);
   }
   constexpr int32_t kPixels = HasTwoPixels(layout) ? 2 : 1;
   constexpr int32_t kMaxPixels = kMaxVectors * kPixels;
@@ -425,10 +421,9 @@ void Run(const DepthwiseShape& shape, const DepthwiseTile& tile) {
   const uint8_t* packed = static_cast<const uint8_t*>(tile.packed);
   for (int32_t begin = 0; begin < shape.channels; begin += kLanes) {
     const int32_t channels = shape.channels - begin < kLanes ? shape.channels - begin : kLanes;
-    const int32_t* bias = reinterpret_cast<const int32_t*>(packed);
-    const Block block = {bias, packed + ChannelSectionBytes(kLanes), begin, ~uint64_t{0} >> (64 - channels)};
-    const StageForm form =
-        StageFormOf(bias + kLanes, bias + 2 * kLanes, 4, shape.channels, begin + channels, tile.stage);
+    const Block block = {ChannelsOf<kLanes>(packed), packed + ChannelsBytesAvx512(kLanes), begin,
+                         ~uint64_t{0} >> (64 - channels)};
+    const StageForm form = StageFormOf(block.channels, 4, shape.channels, begin + channels, tile.stage);
     FunctionOf<bits>(form, LayoutOf(channels))(shape, tile, block, ties_away_begin);
     packed += BlockBytes<bits>(shape, BlockWidth(shape.channels, begin));
   }

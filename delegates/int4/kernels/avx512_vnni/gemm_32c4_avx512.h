@@ -34,7 +34,7 @@ static inline size_t GroupsOfTap(const GemmShape& shape) { return (size_t(shape.
 
 template <int32_t bits>
 static size_t BlockBytes32c4(const GemmShape& shape) {
-  return RoundUp(ChannelSectionBytes(kNr32) + shape.taps * GroupsOfTap(shape) * GroupBytes(bits), kPackedAlignment);
+  return RoundUp(ChannelsBytesAvx512(kNr32) + shape.taps * GroupsOfTap(shape) * GroupBytes(bits), kPackedAlignment);
 }
 
 template <int32_t bits>
@@ -83,15 +83,17 @@ static void Pack32c4(const GemmShape& shape, const WeightSource& source, void* p
   for (int32_t n_begin = 0; n_begin < shape.n; n_begin += kNr32, block += BlockBytes32c4<bits>(shape)) {
     int32_t sums[kNr32] = {};
     for (int32_t i = 0; i < kNr32 && n_begin + i < shape.n; ++i) {
-      uint8_t* groups = block + ChannelSectionBytes(kNr32);
+      uint8_t* groups = block + ChannelsBytesAvx512(kNr32);
       size_t begin = (n_begin + i) * depth;
       for (int32_t tap = 0; tap < shape.taps; ++tap, begin += shape.channels) {
         sums[i] += PackChannels32c4<bits, stored>(source.values, begin, shape.channels, i, groups);
         groups += GroupsOfTap(shape) * GroupBytes(bits);
       }
     }
-    WriteChannelSection(source, n_begin, shape.n, kNr32, source.input_zero_point, sums,
-                        reinterpret_cast<int32_t*>(block));
+    int32_t section[3 * kNr32];
+    WriteChannelSection(source, n_begin, shape.n, kNr32, source.input_zero_point, sums, section);
+    WriteChannelsAvx512<kNr32>(
+        section, [](int32_t channel) { return channel; }, block);
   }
 }
 
@@ -262,8 +264,8 @@ static inline void RowCorrections(const GemmShape& shape, const int8_t* const* t
 
 // One block of output channels of a tile of `rows` rows.
 struct TileBlock {
-  const int32_t* bias;  // multipliers and shifts follow
-  int32_t n;            // first channel
+  ChannelsAvx512 channels;
+  int32_t n;  // first channel
   int32_t columns;
   int32_t ties_away_begin;
   int32_t rows;
@@ -273,9 +275,9 @@ struct TileBlock {
 // Up to 16 columns, whose sums are in the first vectors.
 template <StageForm form, bool has_bias>
 static void FinishLow(const GemmTile& tile, const TileBlock& block, const __m512i (*sums)[2]) {
-  const __m512i bias = _mm512_load_si512(block.bias);
-  const ScaleAvx512 scale = MakeScaleAvx512<form>(block.bias + kNr32, block.bias + 2 * kNr32, ChannelsFrom(block.n),
-                                                  block.ties_away_begin, tile.stage);
+  const __m512i bias = _mm512_load_si512(block.channels.bias);
+  const ScaleAvx512 scale =
+      MakeScaleAvx512<form>(block.channels, ChannelsFrom(block.n), block.ties_away_begin, tile.stage);
   const __m128i least = _mm_set1_epi8(static_cast<int8_t>(tile.stage.min));
   const __m128i most = _mm_set1_epi8(static_cast<int8_t>(tile.stage.max));
   const __mmask16 used = static_cast<__mmask16>(0xffff >> (16 - block.columns));
@@ -293,9 +295,9 @@ static void FinishBoth(const GemmTile& tile, const TileBlock& block, const __m51
   __m512i bias[2];
   ScaleAvx512 scales[2];
   for (int v = 0; v < 2; ++v) {
-    bias[v] = _mm512_load_si512(block.bias + 16 * v);
-    scales[v] = MakeScaleAvx512<form>(block.bias + kNr32 + 16 * v, block.bias + 2 * kNr32 + 16 * v,
-                                      ChannelsFrom(block.n + 16 * v), block.ties_away_begin, tile.stage);
+    bias[v] = _mm512_load_si512(block.channels.bias + 16 * v);
+    scales[v] = MakeScaleAvx512<form>(block.channels.From(16 * v), ChannelsFrom(block.n + 16 * v),
+                                      block.ties_away_begin, tile.stage);
   }
   const __m512i least = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.min));
   const __m512i most = _mm512_set1_epi8(static_cast<int8_t>(tile.stage.max));
@@ -330,7 +332,7 @@ static void FinishForm(const GemmTile& tile, const TileBlock& block, const __m51
 template <bool has_bias>
 static void FinishBlock(const GemmShape& shape, const GemmTile& tile, const TileBlock& block,
                         const __m512i (*sums)[2]) {
-  switch (StageFormOf(block.bias + kNr32, block.bias + 2 * kNr32, 2, shape.n, block.n + block.columns, tile.stage)) {
+  switch (StageFormOf(block.channels, 2, shape.n, block.n + block.columns, tile.stage)) {
     case StageForm::kShort:
       return FinishForm<StageForm::kShort, has_bias>(tile, block, sums);
     case StageForm::kGeneral:

@@ -23,14 +23,14 @@ void Run(const GemmShape& shape, const GemmTile& tile) {
   int8_t* out = tile.out;
   for (int32_t n = tile.n_begin; n < tile.n_end; n += kNr32, packed += block_bytes, out += kNr32) {
     const int32_t columns = tile.n_end - n < kNr32 ? tile.n_end - n : kNr32;
-    const uint8_t* groups = packed + ChannelSectionBytes(kNr32);
+    const uint8_t* groups = packed + ChannelsBytesAvx512(kNr32);
     __m512i sums[kMr][2];
     for (int32_t i = 0; i < parts.count; ++i) {
       const int32_t m = parts.begin[i];
       SumColumns<bits>(shape, {tile.rows + m, kMr, corrections + m}, parts.begin[i + 1] - m, columns, deep, groups,
                        sums + m);
     }
-    const TileBlock done = {reinterpret_cast<const int32_t*>(packed), n, columns, ties_away_begin, tile.m, out};
+    const TileBlock done = {ChannelsOf<kNr32>(packed), n, columns, ties_away_begin, tile.m, out};
     FinishBlock<false>(shape, tile, done, sums);
   }
 }

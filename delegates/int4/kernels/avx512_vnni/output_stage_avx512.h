@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "delegates/int4/kernels/avx512_vnni/channels_avx512.h"
 #include "delegates/int4/kernels/immintrin.h"
 #include "delegates/int4/kernels/output_stage.h"
 
@@ -22,30 +23,36 @@ struct ScaleAvx512 {
   __m512i left, right_odd, offset, ties_away, ties_away_odd;  // not in kShort
 };
 
+// Of the first sixteen channels.
+static inline __m512i ShiftsOf(const ChannelsAvx512& channels) {
+  return _mm512_cvtepi8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(channels.shift)));
+}
+
 // Channels that scale to zero take any shift.
-static inline bool ShiftsAreShort(const int32_t* multiplier, const int32_t* shift) {
-  const __m512i shifts = _mm512_load_si512(shift);
+static inline bool ShiftsAreShort(const ChannelsAvx512& channels) {
+  const __m512i shifts = ShiftsOf(channels);
+  const __m512i multipliers = _mm512_load_si512(channels.multiplier);
   const __m512i from_least = _mm512_add_epi32(shifts, _mm512_set1_epi32(24));
   const __mmask16 beyond = _mm512_cmpgt_epu32_mask(from_least, _mm512_set1_epi32(22));
-  return _mm512_mask_test_epi32_mask(beyond, _mm512_load_si512(multiplier), _mm512_load_si512(multiplier)) == 0;
+  return _mm512_mask_test_epi32_mask(beyond, multipliers, multipliers) == 0;
 }
 
 // Form for `vectors` times sixteen channels that end before `channel_end` of `channels`.
-static inline StageForm StageFormOf(const int32_t* multiplier, const int32_t* shift, int vectors, int32_t channels,
-                                    int32_t channel_end, const OutputStage& stage) {
+static inline StageForm StageFormOf(const ChannelsAvx512& block, int vectors, int32_t channels, int32_t channel_end,
+                                    const OutputStage& stage) {
   if (FormOf(stage.rounding, channels, channel_end) == RoundingForm::kAway) return StageForm::kAway;
   for (int v = 0; v < vectors; ++v) {
-    if (!ShiftsAreShort(multiplier + 16 * v, shift + 16 * v)) return StageForm::kGeneral;
+    if (!ShiftsAreShort(block.From(16 * v))) return StageForm::kGeneral;
   }
   return StageForm::kShort;
 }
 
-static inline ScaleAvx512 MakeShortScale(const int32_t* multiplier, const int32_t* shift, const OutputStage& stage) {
+static inline ScaleAvx512 MakeShortScale(const ChannelsAvx512& block, const OutputStage& stage) {
   const __m512i one = _mm512_set1_epi32(1);
   ScaleAvx512 scale;
-  scale.multiplier = _mm512_load_si512(multiplier);
+  scale.multiplier = _mm512_load_si512(block.multiplier);
   scale.multiplier_odd = _mm512_srli_epi64(scale.multiplier, 32);
-  const __m512i second = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_load_si512(shift));
+  const __m512i second = _mm512_sub_epi32(_mm512_setzero_si512(), ShiftsOf(block));
   const __m512i r = _mm512_max_epi32(_mm512_min_epi32(second, _mm512_set1_epi32(24)), _mm512_set1_epi32(2));
   scale.right = _mm512_sub_epi32(r, one);
   const __m512i half = _mm512_sllv_epi32(one, _mm512_sub_epi32(r, _mm512_set1_epi32(2)));
@@ -56,15 +63,15 @@ static inline ScaleAvx512 MakeShortScale(const int32_t* multiplier, const int32_
   return scale;
 }
 
-// Of these channels; `ties_away_begin` as TiesAwayBegin() gives it.
-static inline ScaleAvx512 MakeGeneralScale(const int32_t* multiplier, const int32_t* shift, __m512i channels,
-                                           int32_t ties_away_begin, const OutputStage& stage) {
+// Of these channels, the block's first sixteen; `ties_away_begin` as TiesAwayBegin() gives it.
+static inline ScaleAvx512 MakeGeneralScale(const ChannelsAvx512& block, __m512i channels, int32_t ties_away_begin,
+                                           const OutputStage& stage) {
   const __m512i zero = _mm512_setzero_si512();
   const __m512i one = _mm512_set1_epi64(1);
-  const __m512i shifts = _mm512_load_si512(shift);
+  const __m512i shifts = ShiftsOf(block);
   const bool single = stage.rounding == Rounding::kSingle;
   ScaleAvx512 scale;
-  scale.multiplier = _mm512_load_si512(multiplier);
+  scale.multiplier = _mm512_load_si512(block.multiplier);
   scale.multiplier_odd = _mm512_srli_epi64(scale.multiplier, 32);
   scale.left = single ? zero : _mm512_max_epi32(shifts, zero);
   const __m512i second = _mm512_sub_epi32(scale.left, shifts);  // the second rounding's shift
@@ -93,10 +100,10 @@ static inline __m512i ChannelsFrom(int32_t first) {
 }
 
 template <StageForm form>
-static inline ScaleAvx512 MakeScaleAvx512(const int32_t* multiplier, const int32_t* shift, __m512i channels,
-                                          int32_t ties_away_begin, const OutputStage& stage) {
-  if (form == StageForm::kShort) return MakeShortScale(multiplier, shift, stage);
-  return MakeGeneralScale(multiplier, shift, channels, ties_away_begin, stage);
+static inline ScaleAvx512 MakeScaleAvx512(const ChannelsAvx512& block, __m512i channels, int32_t ties_away_begin,
+                                          const OutputStage& stage) {
+  if (form == StageForm::kShort) return MakeShortScale(block, stage);
+  return MakeGeneralScale(block, channels, ties_away_begin, stage);
 }
 
 // A product of the first rounding's result below zero gets the 2^31 of its channel taken off.
