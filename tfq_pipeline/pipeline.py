@@ -26,7 +26,7 @@ from tfq_pipeline.data import Data, InputSpec, noise
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
-from tfq_pipeline.graph.protocol import Graph, Weights
+from tfq_pipeline.graph.protocol import Graph, LinearOp, Weights
 from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower
@@ -45,6 +45,7 @@ from tfq_pipeline.passes.dense_and_sparse import dense_and_sparse
 from tfq_pipeline.passes.gptq import gptq
 from tfq_pipeline.passes.high_bias_absorption import high_bias_absorption
 from tfq_pipeline.passes.outlier_channels import outlier_channels
+from tfq_pipeline.passes.prune import Pruning, prune
 from tfq_pipeline.passes.quantease import quantease
 from tfq_pipeline.passes.quantize import LayerRequest, Request, widened
 from tfq_pipeline.passes.quantize import quantize as plan_layers
@@ -116,10 +117,11 @@ class State:
         converted: a float .tflite that differs from `graph` in weights alone, where there is one.
         parts: by layer that a pass made of another, the one that it is a part of, which rules know.
         least_bits: of the weights of layers that a pass made, whatever the rules say.
+        kept: by pruned layer, which of its weights are not 0.
         calibration: activation ranges, once known.
         plan: the decision, once made.
         outliers: statistics of weights and activations as they were quantized, for the document.
-        reference: the graph whose outputs are wanted, where a pass corrected the biases of `graph`.
+        reference: the graph whose outputs are wanted, where a pass pruned `graph` or corrected its biases.
         data: the .tflite, once lowered.
         report: one entry a pass, for the document.
         checkpoints: folder for the state of training, None to keep none.
@@ -134,6 +136,7 @@ class State:
     converted: TfliteGraph | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     least_bits: Mapping[str, int] = field(default_factory=dict)
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict)
     calibration: Calibration | None = None
     plan: Plan | None = None
     outliers: tuple[Mapping[str, Any], ...] = ()
@@ -357,6 +360,33 @@ def _with_side_paths(state: State, made: Split, bits: int) -> tuple[State, dict[
     return split, {"channels": {name: channels.tolist() for name, channels in made.channels.items()}}
 
 
+def _prune(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    ends = _ends(state)
+
+    def skipped(op: LinearOp) -> bool:
+        known = state.parts.get(op.name, op.name)
+        layer = recipes.Layer(known, op.type, op.op, frozenset(ends.get(known, ())))
+        return any(match.covers(layer) for match in config.skip)
+
+    asked = {name: getattr(config, name) for name in ("pattern", "sparsity", "scope", "block")}
+    made = prune(state.graph, Pruning(**{name: value for name, value in asked.items() if value is not None}), skipped)
+    entry = {
+        "sparsity": {name: round(1.0 - float(mask.mean()), 4) for name, mask in made.kept.items()},
+        "whole": dict(made.whole),
+    }
+    return replace(state, graph=made.graph, reference=state.graph, kept=made.kept), entry
+
+
+def _ends(state: State) -> dict[str, set[recipes.Position]]:
+    """The layers with weights that come first and last, as rules know them."""
+    linear = [state.parts.get(op.name, op.name) for op in state.graph.linear_ops()]
+    ends: dict[str, set[recipes.Position]] = {}
+    if linear:
+        ends.setdefault(linear[0], set()).add("first")
+        ends.setdefault(linear[-1], set()).add("last")
+    return ends
+
+
 def _optional_samples(state: State, count: int) -> Data | None:
     return None if state.sources.calibration is None else _samples(state, count)
 
@@ -385,11 +415,7 @@ def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
 
 
 def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
-    linear = [state.parts.get(op.name, op.name) for op in state.graph.linear_ops()]
-    ends: dict[str, set[recipes.Position]] = {}
-    if linear:
-        ends.setdefault(linear[0], set()).add("first")
-        ends.setdefault(linear[-1], set()).add("last")
+    ends = _ends(state)
 
     def request(name: str, kind: str, op: str | None) -> LayerRequest:
         known = state.parts.get(name, name)
@@ -400,6 +426,9 @@ def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         return _layer_request(weights, activations)
 
     plan = plan_layers(state.graph, state.calibration, request)
+    if floats := [name for name in state.kept if plan.weights[name].is_float]:
+        raise BadInput(f"layer '{floats[0]}': is pruned and stays float; add it to prune's skip, or quantize it")
+    plan = plan.with_weights({name: replace(plan.weights[name], kept=mask) for name, mask in state.kept.items()})
     return replace(state, plan=plan, outliers=_outliers(state)), {"layers_by_bits": _layers_by_bits(plan)}
 
 
@@ -598,7 +627,7 @@ def _scorer(state: State, held_out: Data) -> Callable[[Graph, Plan], Score]:
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     trained = _trained(state, config)
-    return replace(state, graph=trained.graph, plan=trained.plan), {"history": trained.history}
+    return replace(state, graph=trained.graph, plan=trained.plan, reference=None), {"history": trained.history}
 
 
 def _learn_bits(state: State, config: Any) -> tuple[State, dict[str, Any]]:
@@ -631,7 +660,7 @@ def _learn_bits(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         "history": without_trajectory(trained.history),
         "layers_by_bits": _layers_by_bits(trained.plan),
     }
-    return replace(state, graph=trained.graph, plan=trained.plan), entry
+    return replace(state, graph=trained.graph, plan=trained.plan, reference=None), entry
 
 
 def _trained(state: State, config: Any, **more: Any) -> Any:
@@ -691,6 +720,7 @@ PASSES: Mapping[str, Callable[[State, Any], tuple[State, dict[str, Any]]]] = {
     "high_bias_absorption": _high_bias_absorption,
     "outlier_channels": _outlier_channels,
     "dense_and_sparse": _dense_and_sparse,
+    "prune": _prune,
     "calibrate": _calibrate,
     "quantize": _quantize,
     **dict.fromkeys(_TECHNIQUES, _reconstruct),

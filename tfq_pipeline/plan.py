@@ -22,7 +22,7 @@ from tfq_pipeline.numerics.grouping import from_groups, to_groups
 Scheme = Literal["uniform", "float"]
 Granularity = Literal["tensor", "channel", "group"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,8 @@ class TensorPlan:
         group_size: input channels that share a scale; None unless granularity is "group".
         decoded: whether a layer that computes in float reads the weights decoded to float ("weight only") instead of
             quantizing what they meet ("dynamic range"). Without meaning where the layer computes in integers.
+        kept: of pruned weights, bool of the tensor's shape: where it is False, a weight is 0 and stays it. None where
+            none were pruned.
     """
 
     bits: int
@@ -47,6 +49,7 @@ class TensorPlan:
     values: np.ndarray | None = None
     group_size: int | None = None
     decoded: bool = False
+    kept: np.ndarray | None = None
 
     @property
     def is_float(self) -> bool:
@@ -62,9 +65,29 @@ class TensorPlan:
             return self.values
         if self.affine is None:
             raise ValueError(f"a tensor planned as {self.scheme} has no integers")
+        real = self.pruned(real)
         if self.group_size is None:
             return quantize(real, self.affine)
         return from_groups(quantize(to_groups(real, self.group_size), self.affine), real.shape)
+
+    def pruned(self, real: np.ndarray) -> np.ndarray:
+        """`real`, 0 where the plan says so."""
+        return real if self.kept is None else np.where(self.kept, real, np.zeros((), real.dtype))
+
+    def limits(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and the highest integer that each value may take, of a tensor's shape: of a pruned one both are
+        what stands for 0.
+
+        Raises:
+            ValueError: for a tensor that stays float.
+        """
+        if self.affine is None:
+            raise ValueError(f"a tensor planned as {self.scheme} has no integers")
+        low, high = np.full(shape, self.affine.qmin), np.full(shape, self.affine.qmax)
+        if self.kept is None:
+            return low, high
+        zeros = replace(self, values=None).integers(np.zeros(shape, np.float32))
+        return np.where(self.kept, low, zeros), np.where(self.kept, high, zeros)
 
     def grid(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """What one step of each value is worth, and what integer 0 stands for, float32 of a tensor's shape."""
@@ -183,7 +206,7 @@ def compare(left: Plan, right: Plan) -> tuple[Difference, ...]:
 def _equal(a: TensorPlan, b: TensorPlan) -> bool:
     if any(getattr(a, name) != getattr(b, name) for name in _PLAIN):
         return False
-    same_values = (a.values is None) == (b.values is None) and (a.values is None or np.array_equal(a.values, b.values))  # type: ignore[arg-type]
+    same_values = _same(a.values, b.values) and _same(a.kept, b.kept)
     if a.affine is None or b.affine is None:
         return same_values and a.affine is b.affine
     return (
@@ -193,6 +216,10 @@ def _equal(a: TensorPlan, b: TensorPlan) -> bool:
     )
 
 
+def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)
+
+
 # Attributes that are numbers and text.
 _PLAIN = ("bits", "scheme", "granularity", "group_size", "decoded")
 
@@ -200,11 +227,12 @@ _PLAIN = ("bits", "scheme", "granularity", "group_size", "decoded")
 def _describe(tensor: TensorPlan | None) -> str:
     if tensor is None:
         return "not planned"
+    pruned = "" if tensor.kept is None else f", {1.0 - tensor.kept.mean():.1%} pruned"
     if tensor.affine is None:
-        return tensor.scheme
+        return tensor.scheme + pruned
     covers = tensor.granularity if tensor.group_size is None else f"group of {tensor.group_size}"
     scale, zero_point = _span(tensor.affine.scale), _span(tensor.affine.zero_point)
-    return f"{tensor.bits} bits per {covers}, scale {scale}, zero point {zero_point}"
+    return f"{tensor.bits} bits per {covers}, scale {scale}, zero point {zero_point}{pruned}"
 
 
 def _span(values: np.ndarray) -> str:
@@ -221,6 +249,9 @@ def _to_json(key: str, tensor: TensorPlan, arrays: dict[str, np.ndarray]) -> dic
     if tensor.values is not None:
         arrays[f"{key}_values"] = tensor.values
         entry["values"] = f"{key}_values"
+    if tensor.kept is not None:
+        arrays[f"{key}_kept"] = tensor.kept
+        entry["kept"] = f"{key}_kept"
     return entry
 
 
@@ -236,5 +267,5 @@ def _from_json(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Te
             a["symmetric"],
             a["narrow"],
         )
-    values = arrays[entry["values"]] if "values" in entry else None
-    return TensorPlan(affine=affine, values=values, **{name: entry[name] for name in _PLAIN})
+    values, kept = (arrays[entry[name]] if name in entry else None for name in ("values", "kept"))
+    return TensorPlan(affine=affine, values=values, kept=kept, **{name: entry[name] for name in _PLAIN})

@@ -262,6 +262,35 @@ class DenseAndSparse(_SidePaths):
     gain: Annotated[float, Field(gt=0, le=1, description="share that squared ranges have to fall to")] = 0.7
 
 
+class Prune(_Pass):
+    """Sets weights to 0 that stay it to the end (Han 2015; Mishra 2021; Lee 2021)."""
+
+    kind: ClassVar[str] = "prune"
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    pattern: Annotated[
+        Literal["magnitude", "2:4", "block"],
+        Field(description="any weights, two of every four neighbouring input channels, or blocks of input channels"),
+    ] = "magnitude"
+    sparsity: Annotated[float, Field(gt=0, lt=1, description="share of the weights that go")] = 0.5
+    scope: Annotated[
+        Literal["layer", "model"],
+        Field(description="what the share is of; of the model, layers that bear it lose more"),
+    ] = "layer"
+    block: Annotated[int, Field(ge=2, description="input channels of a block; 16 by default")] | None = None
+    skip: Annotated[tuple[Match, ...], Field(strict=False, description="layers that keep all their weights")] = (
+        Match(position="first"),
+        Match(position="last"),
+    )
+
+    @model_validator(mode="after")
+    def _options_are_used(self) -> Prune:
+        if self.block is not None and self.pattern != "block":
+            raise ValueError(f"block belongs to pattern block, not to {self.pattern}; leave it out")
+        if self.pattern == "2:4" and (self.sparsity, self.scope) != (0.5, "layer"):
+            raise ValueError("pattern 2:4 takes half of every layer; leave sparsity and scope out")
+        return self
+
+
 class Calibrate(_Pass):
     """Finds the ranges of activations on data."""
 
@@ -488,6 +517,7 @@ PassConfig = (
     | HighBiasAbsorption
     | OutlierChannels
     | DenseAndSparse
+    | Prune
     | Calibrate
     | Quantize
     | BiasCorrection
@@ -502,6 +532,9 @@ PassConfig = (
     | Qat
     | Convert
 )
+# Passes that give weights of the float model other sizes.
+_CHANGE_WEIGHTS = (CrossLayerEqualization, SmoothQuant, Awq, HighBiasAbsorption, _SidePaths, Prune)
+
 PASSES: Mapping[str, type[PassConfig]] = {p.kind: p for p in get_args(PassConfig)}
 
 
@@ -702,6 +735,11 @@ def _check_order(document: _Document, passes: Sequence[PassConfig]) -> None:
                 raise document.error(
                     ("passes", i), f"'{config.kind}' needs '{needed}' before it; put '- {needed}' there"
                 )
+        if "prune" in kinds[:i] and isinstance(config, _CHANGE_WEIGHTS):
+            raise document.error(
+                ("passes", i),
+                f"'{config.kind}' changes weights that 'prune' chose by their size; put it before 'prune'",
+            )
         if config.kind == "synthesize" and i:
             raise document.error(("passes", i), "'synthesize' reads what later passes fold or change; put it first")
         if config.kind == "convert" and i + 1 < len(passes):

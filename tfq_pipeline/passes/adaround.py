@@ -34,8 +34,8 @@ def adaround(
     target: np.ndarray,
     scale: np.ndarray,
     a: np.ndarray,
-    qmin: int,
-    qmax: int,
+    low: np.ndarray | int,
+    high: np.ndarray | int,
     steps: int = 2000,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> np.ndarray:
@@ -45,7 +45,7 @@ def adaround(
         target: real weights, float64 [groups, outputs, values].
         scale: float64, broadcast to the target.
         a: second moments of the input, float64 [groups, values, values].
-        qmin, qmax: the integers allowed.
+        low, high: the integers allowed, broadcast to the target.
         steps: of Adam; it stops early once every weight has decided.
         progress: told the steps done and the total.
 
@@ -63,7 +63,7 @@ def adaround(
         sigmoid = 1.0 / (1.0 + np.exp(-v))
         soft = np.clip(sigmoid * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
         slope = np.where((soft > 0.0) & (soft < 1.0), sigmoid * (1.0 - sigmoid) * (ZETA - GAMMA), 0.0)
-        q = np.clip(floor + soft, qmin, qmax)
+        q = np.clip(floor + soft, low, high)
         gradient = 2.0 * ((q * scale - target) @ a) * worth * slope
         done = step / steps
         if done > WARM:
@@ -77,4 +77,4 @@ def adaround(
         v -= _RATE * (first / (1.0 - 0.9**step)) / (np.sqrt(second / (1.0 - 0.999**step)) + 1e-8)
         if step % 100 == 0:
             progress(step, steps)
-    return np.clip(floor + (v > 0.0), qmin, qmax).astype(np.int8)
+    return np.clip(floor + (v > 0.0), low, high).astype(np.int8)

@@ -41,8 +41,7 @@ def brecq(
     rounded = {name: layer for name, layer in layers.items() if not layer.planned.is_float}
     floors, soft, limits, scales, zeros = {}, {}, {}, {}, {}
     for name, layer in rounded.items():
-        assert layer.planned.affine is not None
-        limits[name] = (float(layer.planned.affine.qmin), float(layer.planned.affine.qmax))
+        limits[name] = tuple(of.astype(np.float32) for of in layer.planned.limits(layer.op.kernel.shape))
         scales[name], zeros[name] = layer.planned.grid(layer.op.kernel.shape)
         real = (layer.op.kernel - zeros[name]) / scales[name]
         now = layer.planned.integers(layer.op.kernel).astype(np.float32)

@@ -13,8 +13,8 @@ def quantease(
     target: np.ndarray,
     scale: np.ndarray,
     a: np.ndarray,
-    qmin: int,
-    qmax: int,
+    low: np.ndarray | int,
+    high: np.ndarray | int,
     start: np.ndarray | None = None,
     sweeps: int = 20,
 ) -> np.ndarray:
@@ -24,20 +24,28 @@ def quantease(
         target: real weights, float64 [groups, outputs, values].
         scale: float64, broadcast to the target.
         a: second moments of the input, float64 [groups, values, values], positive definite.
-        qmin, qmax: the integers allowed.
+        low, high: the integers allowed, broadcast to the target.
         start: integers to start with, [groups, outputs, values]; those nearest to the target if not given.
         sweeps: at most so many passes over the values.
 
     Returns:
         int8 [groups, outputs, values].
     """
-    scale = np.broadcast_to(scale, target.shape)
-    q = np.clip(np.rint(target / scale if start is None else start), qmin, qmax)
-    return np.stack([_group(*part, qmin, qmax, sweeps) for part in zip(q, target, scale, a, strict=True)])
+    scale, low, high = (np.broadcast_to(of, target.shape) for of in (scale, low, high))
+    q = np.clip(np.rint(target / scale if start is None else start), low, high)
+    groups = zip(q, target, scale, a, low, high, strict=True)
+    return np.stack([_group(*part, sweeps=sweeps) for part in groups])
 
 
 def _group(
-    q: np.ndarray, target: np.ndarray, scale: np.ndarray, a: np.ndarray, qmin: int, qmax: int, sweeps: int
+    q: np.ndarray,
+    target: np.ndarray,
+    scale: np.ndarray,
+    a: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    sweeps: int,
 ) -> np.ndarray:
     diagonal = np.diag(a)
     # Half the gradient of the error, kept up to date as integers change.
@@ -46,7 +54,7 @@ def _group(
     for _ in range(sweeps):
         changed = False
         for k in order:
-            better = np.clip(np.rint(q[:, k] - pull[:, k] / (diagonal[k] * scale[:, k])), qmin, qmax)
+            better = np.clip(np.rint(q[:, k] - pull[:, k] / (diagonal[k] * scale[:, k])), low[:, k], high[:, k])
             step = (better - q[:, k]) * scale[:, k]
             moved = np.flatnonzero(step)
             if moved.size:

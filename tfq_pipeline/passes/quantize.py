@@ -292,7 +292,7 @@ def widened(graph: Graph, plan: Plan, bits: int) -> dict[str, TensorPlan]:
             continue
         source = None if op.name in plan.floats else plan.activations.get(scale_source(tensors, op.input))
         asked = Request(bits, symmetric=True, granularity="channel", decoded=planned.decoded)
-        found[op.name] = weight_plan(op, asked, None if source is None else source.affine)
+        found[op.name] = replace(weight_plan(op, asked, None if source is None else source.affine), kept=planned.kept)
     return found
 
 

@@ -24,7 +24,7 @@ class Technique(Protocol):
     """Chooses the integers of a layer."""
 
     def __call__(
-        self, target: np.ndarray, scale: np.ndarray, a: np.ndarray, qmin: int, qmax: int, start: np.ndarray
+        self, target: np.ndarray, scale: np.ndarray, a: np.ndarray, low: np.ndarray, high: np.ndarray, start: np.ndarray
     ) -> np.ndarray:
         """Integers q with small (scale q - target) a (scale q - target)'.
 
@@ -32,7 +32,7 @@ class Technique(Protocol):
             target: real weights, float64 [groups, outputs, values].
             scale: float64, the shape of the target.
             a: second moments of the input, float64 [groups, values, values], positive definite.
-            qmin, qmax: the integers allowed.
+            low, high: the integers allowed for each weight, the shape of the target.
             start: the plan's integers so far, [groups, outputs, values].
 
         Returns:
@@ -117,11 +117,10 @@ def corrected_bias(op: LinearOp, kernel: np.ndarray, found: Moments) -> np.ndarr
 def _integers(
     op: LinearOp, planned: TensorPlan, found: Moments, target: np.ndarray, technique: Technique
 ) -> np.ndarray:
-    assert planned.affine is not None
     scale, zero = (weight_rows(op, of, found.channels).astype(np.float64) for of in planned.grid(op.kernel.shape))
     start = weight_rows(op, planned.integers(op.kernel), found.channels)
-    qmin, qmax = planned.affine.qmin, planned.affine.qmax
-    return kernel_of(op, technique(target - zero, scale, found.damped(), qmin, qmax, start))
+    low, high = (weight_rows(op, of, found.channels) for of in planned.limits(op.kernel.shape))
+    return kernel_of(op, technique(target - zero, scale, found.damped(), low, high, start))
 
 
 def _error(op: LinearOp, planned: TensorPlan, found: Moments, target: np.ndarray) -> float:

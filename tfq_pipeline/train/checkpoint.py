@@ -94,8 +94,8 @@ def fingerprint(graph: Graph, plan: Plan, options: Any, data: str) -> str:
         digest.update(f"{name} {planned.bits} {planned.granularity} {planned.group_size}".encode())
         if planned.affine is not None:
             digest.update(planned.affine.scale.tobytes() + planned.affine.zero_point.tobytes())
-        if planned.values is not None:
-            digest.update(planned.values.tobytes())
+        for chosen in (planned.values, planned.kept):
+            digest.update(b"" if chosen is None else chosen.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ from tfq_pipeline.data import Batch, Data, check_classes
 from tfq_pipeline.errors import BadInput, TfqError
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.keras_layers import LINEAR
-from tfq_pipeline.graph.protocol import Weights
+from tfq_pipeline.graph.protocol import LinearOp, Weights
 from tfq_pipeline.numerics.affine import Affine, float_range, from_range
 from tfq_pipeline.passes.calibrate import scale_source, shared_scales
 from tfq_pipeline.passes.quantize import with_legal_scales
@@ -38,6 +38,7 @@ from tfq_pipeline.train.distillation import (
     logits_loss,
 )
 from tfq_pipeline.train.learned_bits import LearnedBits, LearningBits, budget
+from tfq_pipeline.train.pruning import SparseWeights
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,9 @@ def qat(
     if options.bits is not None and spending is not None:
         quantizers = {name: _weight_quantizer(model, name) for name in spending.widths}
         companions.append(LearningBits(quantizers, spending, options.bits, history))
+    if sparse := [op for op in graph.linear_ops() if plan.weights[op.name].kept is not None]:
+        kernels = [_kernel_and_mask(model, op, plan.weights[op.name], options.weights) for op in sparse]
+        companions.append(SparseWeights(kernels, history))
     student = _with_outputs(model, {name: name.removeprefix(feature("")) for name in losses if name != TASK})
     for companion in companions:
         student.add_loss(companion.loss)
@@ -262,6 +266,18 @@ def _weight_quantizer(model: Any, layer: str) -> tuple[Any, Any, Any]:
     return kernel, quantizer, variables
 
 
+def _kernel_and_mask(model: Any, op: LinearOp, planned: TensorPlan, technique: str) -> tuple[Any, np.ndarray]:
+    """A layer's kernel, and which of its weights are not pruned, in Keras' layout."""
+    kernel, quantizer, _ = _weight_quantizer(model, op.name)
+    assert planned.kept is not None
+    if not quantizer.has_zero:
+        raise BadInput(
+            f"layer '{op.name}' ({op.type}): weights of it are pruned, and weights: {technique} of {planned.bits} bits "
+            "has no 0; train with lsq or ternary, or skip the layer in prune"
+        )
+    return kernel, LINEAR[op.type].from_tflite(planned.kept, tuple(kernel.shape))
+
+
 def _loss(classes: bool, binary: bool) -> Any:
     from tf_keras import losses
 
@@ -283,7 +299,7 @@ def _metrics(classes: bool, binary: bool) -> list[Any]:
 def _starting_kernel(planned: TensorPlan, kernel: np.ndarray) -> np.ndarray:
     """Weights that round to what the plan has: the kernel's own, but for integers that a pass chose otherwise."""
     if planned.values is None:
-        return kernel
+        return planned.pruned(kernel)
     nearest = replace(planned, values=None).integers(kernel)
     return np.where(nearest == planned.values, kernel, planned.represented(kernel))
 

@@ -195,9 +195,10 @@ def test_techniques_choose_integers_on_the_grid_with_zero_points():
     plan = quantize(graph, None, lambda *_: LayerRequest(Request(4, False, "group", group_size=32), None))
     x = np.random.default_rng(7).normal(size=(256, 64)).astype(np.float32)
 
-    def nearest(target, scale, a, qmin, qmax, start):
-        assert (qmin, qmax) == (-8, 7)
-        return np.clip(np.rint(target / scale), qmin, qmax).astype(np.int8)
+    def nearest(target, scale, a, low, high, start):
+        assert (low == -8).all()
+        assert (high == 7).all()
+        return np.clip(np.rint(target / scale), low, high).astype(np.int8)
 
     made = reconstruct(graph, plan, Data("normal", lambda: iter([Batch((x,))]), len(x)), nearest)
     np.testing.assert_array_equal(made.plan.weights[op.name].values, plan.weights[op.name].integers(op.kernel))

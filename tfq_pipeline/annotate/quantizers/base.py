@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,12 @@ class WeightQuantizer(quantizers.Quantizer):
         bits: 2 to 8.
         view: the shape that the kernel is seen in.
         start: the scales to start from, nested lists whose shape broadcasts over `view`.
+
+    Attributes:
+        has_zero: whether a weight of 0 stays 0.
     """
+
+    has_zero: ClassVar[bool] = True
 
     def __init__(self, bits: int, view: list[int], start: Any) -> None:
         self.bits, self.view = bits, [int(n) for n in view]

@@ -5,7 +5,7 @@ Files hold them as -1 and 1 in 2 bits; a weight of 0 counts as positive.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,8 @@ from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer
 class BinaryWeights(WeightQuantizer):
     """Weights of one bit. The gradient passes where a weight is at most 1 in magnitude, as in the paper (section 3.1,
     after Courbariaux 2016), counted in the largest magnitude at the start: float weights do not grow for nothing."""
+
+    has_zero: ClassVar[bool] = False
 
     def __init__(self, bits: int, view: list[int], start: Any) -> None:
         super().__init__(bits, view, start)

@@ -10,7 +10,7 @@ already. Rounding it counts as the identity.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +33,8 @@ class CodebookWeights(WeightQuantizer):
         values: at the start, [2**bits], in units of the largest magnitudes.
         unit: the largest magnitudes at the start, of the shape of `start`.
     """
+
+    has_zero: ClassVar[bool] = False
 
     def __init__(self, bits: int, view: list[int], start: Any, values: Any, unit: Any) -> None:
         super().__init__(bits, view, start)

@@ -13,7 +13,7 @@ outermost cell, which is as wide as the others. Half the step starts where the s
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -60,6 +60,8 @@ def seq(w: Any, half: Any, top: float, shared: list[int], gradient_scale: float)
 @tf_keras.utils.register_keras_serializable(package="tfq")
 class SEQWeights(WeightQuantizer):
     """Weights of 2 or 3 bits without a 0. Files hold the odd integers, which take one bit more."""
+
+    has_zero: ClassVar[bool] = False
 
     @classmethod
     def starting(cls, bits: int, kernel: np.ndarray, start: np.ndarray) -> SEQWeights:
