@@ -626,7 +626,10 @@ def _scorer(state: State, held_out: Data) -> Callable[[Graph, Plan], Score]:
 
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
-    trained = _trained(state, config)
+    from tfq_pipeline.train.oscillation import Oscillation
+
+    oscillation = None if config.oscillations is None else Oscillation(**config.oscillations.model_dump())
+    trained = _trained(state, config, oscillation=oscillation)
     return replace(state, graph=trained.graph, plan=trained.plan, reference=None), {"history": trained.history}
 
 

@@ -439,6 +439,28 @@ class _Training(_Pass):
         return self
 
 
+class Oscillations(_Options):
+    """What is done about weights that jump between two integers (Nagel 2022)."""
+
+    damping: Annotated[float, Field(ge=0, description="weight of the distance to the grid in the loss, at the end")] = (
+        0.0
+    )
+    freeze: (
+        Annotated[float, Field(gt=0, lt=1, description="share of steps that turn back above which a weight is held")]
+        | None
+    ) = None
+    freeze_start: Annotated[float, Field(gt=0, lt=1, description="the same at the start")] | None = None
+    rate: Annotated[float, Field(gt=0, lt=1, description="of the newest step in what is counted")] = 0.01
+
+    @model_validator(mode="after")
+    def _something(self) -> Oscillations:
+        if self.freeze is None and not self.damping:
+            raise ValueError("does nothing; give damping or freeze")
+        if self.freeze_start is not None and (self.freeze is None or self.freeze_start < self.freeze):
+            raise ValueError("freeze_start is where the threshold falls from; give freeze, and no less than it")
+        return self
+
+
 class Qat(_Training):
     """Quantization-aware training of what `quantize` decided, on labelled data."""
 
@@ -450,6 +472,13 @@ class Qat(_Training):
             "codebook of up to 4, wider ones follow min_max"
         ),
     ] = "min_max"
+    oscillations: Oscillations | None = None
+
+    @model_validator(mode="after")
+    def _oscillations_are_seen(self) -> Qat:
+        if self.oscillations is not None and self.weights not in ("min_max", "lsq"):
+            raise ValueError(f"oscillations belongs to weights min_max or lsq, not to {self.weights}; leave it out")
+        return self
 
 
 class Budget(_Options):

@@ -38,6 +38,7 @@ from tfq_pipeline.train.distillation import (
     logits_loss,
 )
 from tfq_pipeline.train.learned_bits import LearnedBits, LearningBits, budget
+from tfq_pipeline.train.oscillation import UNIFORM, Oscillation, SteadyWeights
 from tfq_pipeline.train.pruning import SparseWeights
 
 
@@ -57,6 +58,7 @@ class Training:
         decay: of PACT's clipping levels.
         distillation: what a teacher has a say in, None for labels alone.
         bits: how bits of weights are learned, None to keep the plan's.
+        oscillation: what is done about weights that oscillate on the grids of "min_max" and "lsq", None for nothing.
     """
 
     epochs: int
@@ -71,6 +73,7 @@ class Training:
     decay: float = 0.0
     distillation: Distillation | None = None
     bits: LearnedBits | None = None
+    oscillation: Oscillation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +178,11 @@ def qat(
     if sparse := [op for op in graph.linear_ops() if plan.weights[op.name].kept is not None]:
         kernels = [_kernel_and_mask(model, op, plan.weights[op.name], options.weights) for op in sparse]
         companions.append(SparseWeights(kernels, history))
+    if options.oscillation is not None:
+        # After pruned weights are 0 again.
+        planned = [name for name, of in plan.weights.items() if not of.is_float]
+        uniform = [one for name in planned if isinstance((one := _weight_quantizer(model, name))[1], UNIFORM)]
+        companions.append(SteadyWeights(uniform, options.oscillation, steps, history))
     student = _with_outputs(model, {name: name.removeprefix(feature("")) for name in losses if name != TASK})
     for companion in companions:
         student.add_loss(companion.loss)

@@ -80,6 +80,27 @@ def test_budgets_of_learned_bits(options: str, message: str) -> None:
     assert str(caught.value) == f"my.yaml, line 10: {message}"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{oscillations: {}}", "qat.oscillations: does nothing; give damping or freeze"),
+        ("{oscillations: {freeze: 0}}", "qat.oscillations.freeze: is 0; allowed: a number > 0 and < 1"),
+        (
+            "{oscillations: {damping: 1, freeze_start: 0.1}}",
+            "qat.oscillations: freeze_start is where the threshold falls from; give freeze, and no less than it",
+        ),
+        (
+            "{weights: ternary, oscillations: {damping: 1}}",
+            "qat: oscillations belongs to weights min_max or lsq, not to ternary; leave it out",
+        ),
+    ],
+)
+def test_oscillations_are_those_of_uniform_weights(options: str, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        recipe.parse(BASE.replace("  - convert", f"  - qat: {options}\n  - convert"), "my.yaml", "my")
+    assert str(caught.value) == f"my.yaml, line 10: {message}"
+
+
 def test_only_static_activations_need_ranges() -> None:
     bare = "version: 1\npasses:\n  - quantize: {activations: {mode: MODE}}\n  - convert\n"
     for mode in ("dynamic", "float"):
