@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -629,7 +629,8 @@ def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     from tfq_pipeline.train.oscillation import Oscillation
 
     oscillation = None if config.oscillations is None else Oscillation(**config.oscillations.model_dump())
-    trained = _trained(state, config, oscillation=oscillation)
+    stages = [(stage.bits, stage.epochs) for stage in config.progressive]
+    trained = _trained(state, config, stages, oscillation=oscillation)
     return replace(state, graph=trained.graph, plan=trained.plan, reference=None), {"history": trained.history}
 
 
@@ -666,9 +667,11 @@ def _learn_bits(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     return replace(state, graph=trained.graph, plan=trained.plan, reference=None), entry
 
 
-def _trained(state: State, config: Any, **more: Any) -> Any:
-    """What training makes of a plan, with the pass's options that `Training` has by the same name, and more."""
+def _trained(state: State, config: Any, stages: Sequence[tuple[int, int]] = (), **more: Any) -> Any:
+    """What training makes of a plan, with the pass's options that `Training` has by the same name, and more, after the
+    stages of `progressive`."""
     from tfq_pipeline.train.distillation import Distillation
+    from tfq_pipeline.train.progressive import progressive
     from tfq_pipeline.train.qat import Training, qat
 
     if state.plan is None:
@@ -680,16 +683,20 @@ def _trained(state: State, config: Any, **more: Any) -> Any:
     asked = {name: getattr(config, name) for name in names}
     taught = None if config.distil is None else Distillation(**config.distil.model_dump())
     options = Training(seed=state.seed, distillation=taught, **asked, **more)
-    teacher = state.reference if isinstance(state.reference, KerasGraph) else None
-    return qat(
-        state.graph,
-        state.plan,
-        state.sources.train,
-        options,
-        lambda done, of: state.progress(config.kind, done, of),
-        teacher,
-        state.checkpoints,
-    )
+    data, teacher = state.sources.train, state.reference if isinstance(state.reference, KerasGraph) else state.graph
+
+    def train(graph: KerasGraph, plan: Plan, epochs: int) -> Any:
+        return qat(
+            graph,
+            plan,
+            data,
+            replace(options, epochs=epochs),
+            lambda done, of: state.progress(config.kind, done, of),
+            teacher,
+            state.checkpoints,
+        )
+
+    return progressive(state.graph, state.plan, stages, config.epochs, train)
 
 
 def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:

@@ -461,6 +461,13 @@ class Oscillations(_Options):
         return self
 
 
+class Stage(_Options):
+    """A training with more bits than planned."""
+
+    bits: Annotated[int, Field(ge=3, le=8, description="of weights that are planned with fewer")]
+    epochs: Annotated[int, Field(ge=1)] = 1
+
+
 class Qat(_Training):
     """Quantization-aware training of what `quantize` decided, on labelled data."""
 
@@ -473,6 +480,18 @@ class Qat(_Training):
         ),
     ] = "min_max"
     oscillations: Oscillations | None = None
+    progressive: Annotated[
+        tuple[Stage, ...], Field(strict=False, description="trainings with more bits first (Zhuang 2018), bits falling")
+    ] = ()
+
+    @model_validator(mode="after")
+    def _bits_fall(self) -> Qat:
+        bits = [stage.bits for stage in self.progressive]
+        if bits != sorted(set(bits), reverse=True):
+            raise ValueError(
+                f"bits of progressive do not fall, they are {bits}; write as in [{{bits: 8}}, {{bits: 6}}]"
+            )
+        return self
 
     @model_validator(mode="after")
     def _oscillations_are_seen(self) -> Qat:

@@ -101,6 +101,14 @@ def test_oscillations_are_those_of_uniform_weights(options: str, message: str) -
     assert str(caught.value) == f"my.yaml, line 10: {message}"
 
 
+def test_bits_of_progressive_training_fall() -> None:
+    asked = BASE.replace("  - convert", "  - qat: {progressive: [{bits: 6}, {bits: 8, epochs: 2}]}\n  - convert")
+    with pytest.raises(BadInput) as caught:
+        recipe.parse(asked, "my.yaml", "my")
+    message = "bits of progressive do not fall, they are [6, 8]; write as in [{bits: 8}, {bits: 6}]"
+    assert str(caught.value) == f"my.yaml, line 10: qat: {message}"
+
+
 def test_only_static_activations_need_ranges() -> None:
     bare = "version: 1\npasses:\n  - quantize: {activations: {mode: MODE}}\n  - convert\n"
     for mode in ("dynamic", "float"):
