@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+import tfq_pipeline as tfq
 from tests.nets import images
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.passes.calibrate import calibrate
@@ -58,3 +59,24 @@ def test_masks_hold_through_a_run_that_was_stopped(tmp_path):
         assert gone.sum() == int(0.6 * gone.size)
         assert not a.kernel[gone].any()
         assert not resumed.plan.weights[a.name].integers(a.kernel)[gone].any()
+
+
+def test_one_recipe_prunes_distils_trains_and_corrects():
+    image = tf_keras.Input((6, 6, 3), name="image")
+    tf_keras.utils.set_random_seed(3)
+    x = tf_keras.layers.Conv2D(8, 3, strides=2, activation="relu", name="conv")(image)
+    x = tf_keras.layers.Conv2D(8, 1, activation="relu", name="inner")(x)
+    x = tf_keras.layers.Dense(5, name="logits")(tf_keras.layers.Flatten(name="flat")(x))
+    model, data = tf_keras.Model(image, x, name="small"), images(96, size=6, batch=32)
+    made = tfq.quantize(model, "pruned_wi4_ai8", calibration=data, train=data, data=data)
+    passes = {entry["name"]: entry for entry in made.document["passes"]}
+    assert list(passes)[1:] == ["prune", "calibrate", "quantize", "qat", "bias_correction", "convert"]
+    assert passes["prune"]["sparsity"] == {"inner": 0.5}
+    # The loss has a teacher's part beside that of the labels.
+    assert {"task_loss", "teacher_loss"} <= set(passes["qat"]["history"])
+    assert set(passes["bias_correction"]["relative_errors"]) == {"conv", "inner", "logits"}
+    (inner,) = [op for op in made.graph.linear_ops() if op.name == "inner"]
+    integers = made.plan.weights["inner"].integers(inner.kernel)
+    assert (np.count_nonzero(integers.reshape(-1, 4), axis=1) <= 2).all()
+    assert {name: of.bits for name, of in made.plan.weights.items()} == {"conv": 8, "inner": 4, "logits": 8}
+    assert abs(made.metrics["accuracy_gap"]) <= 2.1
