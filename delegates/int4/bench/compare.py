@@ -107,11 +107,12 @@ def load(path: Path, variant: Variant, cpu: str = "auto") -> Loaded:
 
     with tempfile.TemporaryDirectory(prefix="tfq-") as folder:
         report = Path(folder) / "report.json"
-        start = time.perf_counter_ns()
-        delegates = [delegate.load(variant.threads, cpu, report=report)] if variant.delegate else None
-        interpreter = Interpreter(str(path), num_threads=variant.threads, experimental_delegates=delegates)
-        interpreter.allocate_tensors()
-        prepare_ms = (time.perf_counter_ns() - start) / 1e6
+        with _without_summary():
+            start = time.perf_counter_ns()
+            delegates = [delegate.load(variant.threads, cpu, report=report)] if variant.delegate else None
+            interpreter = Interpreter(str(path), num_threads=variant.threads, experimental_delegates=delegates)
+            interpreter.allocate_tensors()
+            prepare_ms = (time.perf_counter_ns() - start) / 1e6
         said = json.loads(report.read_text()) if variant.delegate else None
     rng = np.random.default_rng(0)
     for detail in interpreter.get_input_details():
@@ -120,6 +121,26 @@ def load(path: Path, variant: Variant, cpu: str = "auto") -> Loaded:
             values *= 127
         interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
     return Loaded(variant, interpreter, prepare_ms, said)
+
+
+@contextlib.contextmanager
+def _without_summary() -> Iterator[None]:
+    """Keeps the delegate's line of how many nodes it took from stderr; what else is written comes when the block ends.
+
+    The line comes with every layer that is loaded, and the report says the same.
+    """
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            for line in file:
+                if not line.startswith(b"tfq int4: took "):
+                    os.write(2, line)
 
 
 @contextlib.contextmanager

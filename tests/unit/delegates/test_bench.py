@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from delegates.int4.bench import cpu_class, layers, measures, models
-from delegates.int4.bench.compare import QUICK, Loaded, Schedule, Variant, compare, interleave
+from delegates.int4.bench.compare import QUICK, Loaded, Schedule, Variant, compare, interleave, load
 from tfq_pipeline.tflite import flatbuffer as fb
 
 
@@ -109,6 +110,17 @@ def test_every_variant_is_measured(folder: Path) -> None:
     # The dense layer's bias of zeros is left out of the file.
     assert int8["weight_bytes"] == 8 * 27 + 8 * 9 + 8 * 5 + 4 * (8 + 8) + 4 * (8 + 8 + 5)
     assert int8["macs"] == 64 * 8 * 27 + 64 * 8 * 9 + 8 * 5
+
+
+def test_what_the_delegate_took_is_not_said_for_every_layer(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    loaded = load(folder / "small.i4.tflite", Variant("i4", True, 1))
+    assert loaded.report is not None
+    assert loaded.report["delegated"] > 0
+    assert "tfq int4" not in capfd.readouterr().err
+    with pytest.raises(ValueError, match="not there"):
+        load(folder / "not there.tflite", Variant("i4", True, 1))
+    print("heard", file=sys.stderr, flush=True)
+    assert "heard" in capfd.readouterr().err
 
 
 def test_layers_alone_make_up_the_model(folder: Path, tmp_path: Path) -> None:
