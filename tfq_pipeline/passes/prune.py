@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Weights
 from tfq_pipeline.numerics.sparsity import block_means, lamp, largest, n_of_m
 
@@ -61,6 +62,9 @@ def prune(graph: Graph, asked: Pruning, skipped: Callable[[LinearOp], bool] = la
         graph: folded.
         asked: pattern and share.
         skipped: whether a layer is to keep all its weights.
+
+    Raises:
+        BadInput: where all layers do.
     """
     whole, ops = {}, []
     for op in graph.linear_ops():
@@ -69,6 +73,12 @@ def prune(graph: Graph, asked: Pruning, skipped: Callable[[LinearOp], bool] = la
             ops.append(op)
         else:
             whole[op.name] = reason
+    if not ops:
+        reasons = "; ".join(f"'{name}': {reason}" for name, reason in whole.items())
+        raise BadInput(
+            f"recipe: prune: no layer takes pattern {asked.pattern} ({reasons}); "
+            "take another pattern or block, or skip fewer layers"
+        )
     kept = _masks({op.name: np.abs(op.kernel) for op in ops}, asked)
     zeros = {op.name: Weights(np.where(kept[op.name], op.kernel, np.float32(0)), op.bias) for op in ops}
     return Pruned(graph.with_weights(zeros), kept, whole)
@@ -90,7 +100,7 @@ def _masks(magnitudes: Mapping[str, np.ndarray], asked: Pruning) -> dict[str, np
     # Of a block the root of the mean square, so that LAMP's squares are those of blocks.
     size = asked.block if asked.pattern == "block" else 1
     scores = {name: np.sqrt(block_means(np.square(values), size)) for name, values in magnitudes.items()}
-    if asked.scope == "layer" or not scores:
+    if asked.scope == "layer":
         return {name: _whole_blocks(values, size, asked.sparsity) for name, values in scores.items()}
     compared = lamp({name: values[..., ::size] for name, values in scores.items()})
     mask = largest(np.concatenate([values.ravel() for values in compared.values()]), asked.sparsity)

@@ -122,6 +122,14 @@ def test_contradictions_are_one_line(text, said):
     assert "\n" not in str(refused.value)
 
 
+def test_a_pattern_that_no_layer_takes_is_refused_with_the_reasons(graph):
+    with pytest.raises(
+        BadInput, match=r"'stem': its 3 input channels are no multiple of 7; 'depthwise': a dep"
+    ) as said:
+        prune(graph, Pruning("block", block=7))
+    assert "\n" not in str(said.value)
+
+
 @pytest.mark.parametrize(("bits", "weights"), [(2, "binary"), (2, "seq"), (4, "codebook")])
 def test_grids_without_a_0_are_refused(bits, weights):
     text = f"""
