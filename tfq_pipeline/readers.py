@@ -133,6 +133,8 @@ def _kind(spec: str) -> Literal["built_in", "folder", "npz", "function"]:
     if is_builtin(spec):
         return "built_in"
     if path.is_dir():
+        if next(path.iterdir(), None) is None:
+            raise BadInput(f"{spec}: the folder is empty; give one with path/CLASS/IMAGE files")
         return "folder"
     if path.is_file() and path.suffix == ".npz":
         return "npz"

@@ -13,6 +13,9 @@ import numpy as np
 from tfq_pipeline.calibration.histogram import Histogram
 from tfq_pipeline.calibration.search import shrink
 
+# A bin's count is cut to so many times the median of the occupied bins that lie within so many of it.
+_SPIKE, _NEIGHBOURS = 4.0, 16
+
 
 @dataclass(frozen=True)
 class Entropy:
@@ -39,6 +42,7 @@ class Entropy:
         # What is exactly 0 (after a ReLU) has a level of its own at any scale and says nothing of the range.
         if low == 0.0 and h.first == 0:
             counts[0] = 0.0
+        counts = _without_spikes(counts)
         # So few values have no distribution that levels could show badly: each may have a level of its own.
         if np.count_nonzero(counts) <= 2**self.bits:
             return h.low, h.high
@@ -50,6 +54,20 @@ def row_ranges(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Ranges of weights: of each row of [channels, values], float32 [channels] each."""
     ranges = np.array([Entropy(bits).update(row).range() for row in rows], np.float32)
     return ranges[:, 0], ranges[:, 1]
+
+
+def _without_spikes(counts: np.ndarray) -> np.ndarray:
+    """Counts whose single large bins are no larger than what is around them bears.
+
+    A value that returns again and again, such as what a layer makes of a constant background, lies in one bin. The
+    least divergence is then where this bin has a level to itself, however much that clips, while its error is one value
+    like any other.
+    """
+    padded = np.pad(np.where(counts > 0, counts, np.nan), _NEIGHBOURS, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)[counts > 0]
+    cut = counts.copy()
+    cut[counts > 0] = np.minimum(counts[counts > 0], _SPIKE * np.nanmedian(around, axis=1))
+    return cut
 
 
 def _divergence(centers: np.ndarray, counts: np.ndarray, low: float, high: float, levels: int) -> float:

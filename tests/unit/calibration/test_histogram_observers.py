@@ -137,6 +137,16 @@ def test_entropy_leaves_outliers_out_and_keeps_the_bulk(one_sided):
     assert low == 0.0 if one_sided else low < 0.0
 
 
+@pytest.mark.parametrize("at", [-0.8, 0.35, 2.1])
+@pytest.mark.parametrize("share", [0.5, 3.0])
+def test_a_value_that_returns_again_and_again_does_not_narrow_the_range_of_entropy(at, share):
+    """What a layer makes of a constant background; the other values keep 99.7 % of them."""
+    x = np.random.default_rng(8).normal(0, 1, 100_000)
+    low, high = entropy.Entropy().update(np.concatenate([x, np.full(int(share * len(x)), at)])).range()
+    assert -5.0 < low < -3.0
+    assert 3.0 < high < 5.0
+
+
 def test_divergence_is_that_of_scipy():
     """Four bins, two levels, the last bin clipped: P = (2, 2, 8), Q = (2, 2, 4), by hand."""
     centers = np.array([0.5, 1.5, 2.5, 3.5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,11 @@ def test_plain_images_calibrate_but_have_no_labels(pictures: Path) -> None:
 
 def test_folders_that_cannot_be_read(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="empty: no images in class folders"):
+    with pytest.raises(BadInput, match="empty: the folder is empty; give one with path/CLASS/IMAGE files"):
         open_data(tmp_path / "empty", SPECS, "test", True)
+    # Before the data that are missing beside it are asked for.
+    with pytest.raises(BadInput, match="empty: the folder is empty"):
+        require({"calibration": "calibrate"}, data=os.fspath(tmp_path / "empty"))
     with pytest.raises(BadInput, match=r"images fit one input .*, the model has 'left' \[3\], 'right' \[2\]; give an"):
         open_data(pictures, TWO, "test", True)
     with pytest.raises(BadInput, match=r"input 'image' has no fixed size \[\?, \?, 3\]"):
