@@ -16,8 +16,8 @@ from rich.table import Table
 
 Progress = Callable[[str, int, int | None], None]
 
-# Wide enough for every table where no terminal says how wide it is.
-_PIPE_WIDTH = 140
+# Where no terminal says how wide it is, rows are as long as what they hold: what reads them may search for any of it.
+_PIPE_WIDTH = 10_000
 _QUIET_SECONDS = 10.0
 
 
@@ -88,10 +88,10 @@ class _Lines:
 
 
 def table(*columns: str, title: str | None = None, left: int = 1) -> Table:
-    """A plain table whose first `left` columns are words and the others figures."""
+    """A plain table whose first `left` columns are words and the others figures. A narrow terminal folds words."""
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for i, name in enumerate(columns):
-        made.add_column(name, justify="left" if i < left else "right", no_wrap=True)
+        made.add_column(name, justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
     return made
 
 
