@@ -63,10 +63,16 @@ def _without_spikes(counts: np.ndarray) -> np.ndarray:
     least divergence is then where this bin has a level to itself, however much that clips, while its error is one value
     like any other.
     """
-    padded = np.pad(np.where(counts > 0, counts, np.nan), _NEIGHBOURS, constant_values=np.nan)
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)[counts > 0]
+    occupied = counts > 0
+    padded = np.pad(counts, _NEIGHBOURS)
+    around = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)[occupied], axis=1)
+    # The occupied ones stand last, so their median lies half their number from the end.
+    held = np.count_nonzero(around, axis=1)
+    last = around.shape[1] - 1
+    rows = np.arange(len(around))
+    median = (around[rows, last - held // 2] + around[rows, last - (held - 1) // 2]) / 2
     cut = counts.copy()
-    cut[counts > 0] = np.minimum(counts[counts > 0], _SPIKE * np.nanmedian(around, axis=1))
+    cut[occupied] = np.minimum(counts[occupied], _SPIKE * median)
     return cut
 
 
