@@ -75,7 +75,8 @@ static inline void AddChannels(const int8_t* const* rows, int32_t channels, cons
 //
 // x0..x7: rows; x8, x9: the channels that the first and the second half of the loop load next; x10: turns. v16..v23:
 // sixteen channels of each row; v24..v27: what meets lanes 0..3 in the sums of the first four output channels;
-// v28..v31: of the second four.
+// v28..v31: of the second four. x11..x17: 16 to 112, where weights of 8 bits lie; a load with an index keeps pace with
+// SDOT on an in-order CPU, one with a constant does not.
 // One instruction a line:
 // clang-format off
 
@@ -120,12 +121,14 @@ static inline void AddChannels(const int8_t* const* rows, int32_t channels, cons
   TFQ_LANE_2 after_lane_2                                                    \
   TFQ_LANE_3_LOADING_ROWS(at) after_lane_3
 
-// start_step: loads weights of the first step; step_a, step_b: TFQ_STEP of either half of the loop; decode0..3: what
-// makes the second weights of each lane; half_step, quarter_step: load weights of eight and of four channels; finish:
-// follows all sums. step, two_steps, half, quarter: bytes of weights.
-#define TFQ_SUM_EIGHT_ROWS(start_step, step_a, step_b, decode0, decode1, decode2, decode3, half_step, quarter_step,     \
-                           finish, step, two_steps, half, quarter)                                                      \
+// setup: comes before all; start_step: loads weights of the first step; step_a, step_b: TFQ_STEP of either half of the
+// loop; decode0..3: what makes the second weights of each lane; half_step, quarter_step: load weights of eight and of
+// four channels; finish: follows all sums. step, half, quarter: bytes of weights; rest_of_turn: those of a turn that
+// step_b has not gone on by. What follows them: clobbered registers.
+#define TFQ_SUM_EIGHT_ROWS(setup, start_step, step_a, step_b, decode0, decode1, decode2, decode3, half_step,            \
+                           quarter_step, finish, step, rest_of_turn, half, quarter, ...)                                \
   asm volatile(                                                                                                         \
+      setup                                                                                                             \
       "ldp %q[low0], %q[high0], [%[start]]\n"                                                                           \
       TFQ_COPY("1") TFQ_COPY("2") TFQ_COPY("3") TFQ_COPY("4") TFQ_COPY("5") TFQ_COPY("6") TFQ_COPY("7")                 \
       "1:\n"                                                                                                            \
@@ -156,7 +159,7 @@ static inline void AddChannels(const int8_t* const* rows, int32_t channels, cons
       decode0 decode1 decode2 decode3                                                                                   \
       "8:\n"                                                                                                            \
       step_b                                                                                                            \
-      "add %[group], %[group], #" two_steps "\n"                                                                        \
+      "add %[group], %[group], #" rest_of_turn "\n"                                                                     \
       decode0                                                                                                           \
       "add x8, x8, #32\n"                                                                                               \
       decode1                                                                                                           \
@@ -190,14 +193,19 @@ static inline void AddChannels(const int8_t* const* rows, int32_t channels, cons
       : TFQ_SUM(0), TFQ_SUM(1), TFQ_SUM(2), TFQ_SUM(3), TFQ_SUM(4), TFQ_SUM(5), TFQ_SUM(6), TFQ_SUM(7),                 \
         [group] "+r"(group), [rows] "+r"(rows), [taps] "+r"(taps)                                                       \
       : [channels] "r"(channels), [start] "r"(start)                                                                    \
-      : "cc", "memory", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "v16", "v17", "v18", "v19",  \
-        "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31")
+      : "memory", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "v16", "v17", "v18", "v19",  \
+        "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31", __VA_ARGS__)
 #define TFQ_COPY(m)                    \
   "mov %[low" m "].16b, %[low0].16b\n" \
   "mov %[high" m "].16b, %[high0].16b\n"
 #define TFQ_SUM(m) [low##m] "=&w"(sums[m][0]), [high##m] "=&w"(sums[m][1])
 
 #define TFQ_LOAD_PAIR(first, second, at) "ldp q" first ", q" second ", [%[group], #" at "]\n"
+#define TFQ_LOAD_AT(a, x) "ldr q" a ", [%[group], " x "]\n"
+#define TFQ_LOAD_LANE(low, x_low, high, x_high) TFQ_LOAD_AT(low, x_low) TFQ_LOAD_AT(high, x_high)
+#define TFQ_STEP_OF_BYTES(at)                                                                     \
+  TFQ_STEP(TFQ_LOAD_LANE("24", "xzr", "28", "x11"), TFQ_LOAD_LANE("25", "x12", "29", "x13"),      \
+           TFQ_LOAD_LANE("26", "x14", "30", "x15"), TFQ_LOAD_LANE("27", "x16", "31", "x17"), at)
 #define TFQ_DECODE(low, high) "srshr v" high ".16b, v" low ".16b, #4\n"
 #define TFQ_TAKE_OFF(m) "mls %[low" m "].4s, %[high" m "].4s, v16.4s\n"
 
@@ -208,6 +216,7 @@ static inline __attribute__((always_inline)) void SumEightRows(const GemmShape& 
   int32_t taps = shape.taps;
   if (form == WeightForm::kJoined) {
     TFQ_SUM_EIGHT_ROWS(
+        "",
         TFQ_LOAD_PAIR("24", "25", "0") TFQ_LOAD_PAIR("26", "27", "32"),
         TFQ_STEP("", TFQ_LOAD_PAIR("24", "25", "0"), "", TFQ_LOAD_PAIR("26", "27", "32"), "x8"),
         TFQ_STEP("", TFQ_LOAD_PAIR("24", "25", "64"), "", TFQ_LOAD_PAIR("26", "27", "96"), "x9"),
@@ -217,20 +226,19 @@ static inline __attribute__((always_inline)) void SumEightRows(const GemmShape& 
         "movi v16.4s, #16\n"
         TFQ_TAKE_OFF("0") TFQ_TAKE_OFF("1") TFQ_TAKE_OFF("2") TFQ_TAKE_OFF("3")
         TFQ_TAKE_OFF("4") TFQ_TAKE_OFF("5") TFQ_TAKE_OFF("6") TFQ_TAKE_OFF("7"),
-        "64", "128", "32", "16");
+        "64", "128", "32", "16", "cc");
   } else {
     TFQ_SUM_EIGHT_ROWS(
+        "mov x11, #16\n" "mov x12, #32\n" "mov x13, #48\n" "mov x14, #64\n" "mov x15, #80\n" "mov x16, #96\n" "mov x17, #112\n",
         TFQ_LOAD_PAIR("24", "28", "0") TFQ_LOAD_PAIR("25", "29", "32")
         TFQ_LOAD_PAIR("26", "30", "64") TFQ_LOAD_PAIR("27", "31", "96"),
-        TFQ_STEP(TFQ_LOAD_PAIR("24", "28", "0"), TFQ_LOAD_PAIR("25", "29", "32"),
-                 TFQ_LOAD_PAIR("26", "30", "64"), TFQ_LOAD_PAIR("27", "31", "96"), "x8"),
-        TFQ_STEP(TFQ_LOAD_PAIR("24", "28", "128"), TFQ_LOAD_PAIR("25", "29", "160"),
-                 TFQ_LOAD_PAIR("26", "30", "192"), TFQ_LOAD_PAIR("27", "31", "224"), "x9"),
+        TFQ_STEP_OF_BYTES("x8"),
+        "add %[group], %[group], #128\n" TFQ_STEP_OF_BYTES("x9"),
         "", "", "", "",
         TFQ_LOAD_PAIR("24", "28", "0") TFQ_LOAD_PAIR("25", "29", "32"),
         TFQ_LOAD_PAIR("24", "28", "0"),
         "",
-        "128", "256", "64", "32");
+        "128", "128", "64", "32", "cc", "x11", "x12", "x13", "x14", "x15", "x16", "x17");
   }
 }
 
@@ -248,6 +256,9 @@ static inline __attribute__((always_inline)) void SumEightRows(const GemmShape& 
 #undef TFQ_COPY
 #undef TFQ_SUM
 #undef TFQ_LOAD_PAIR
+#undef TFQ_LOAD_AT
+#undef TFQ_LOAD_LANE
+#undef TFQ_STEP_OF_BYTES
 #undef TFQ_DECODE
 #undef TFQ_TAKE_OFF
 
