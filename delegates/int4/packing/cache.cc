@@ -14,7 +14,7 @@ namespace tfq::int4 {
 namespace {
 
 // One more with every change of a packed layout or of this file: older files are then packed again.
-constexpr uint64_t kVersion = 4;
+constexpr uint64_t kVersion = 5;
 
 constexpr char kMagic[8] = {'T', 'F', 'Q', 'P', 'A', 'C', 'K', '\n'};
 

@@ -69,6 +69,8 @@ class InnerLoop:
 def main_loop(object_file: Path, bits: int) -> list[str]:
     """Instructions of the loop with the most products, its branch to itself last; empty where there is none.
 
+    Of two with as many it is the shorter one: the other is for weights that the packed form cannot hold.
+
     Args:
         bits: of a weight; of a file that has functions for several, only these are looked at.
     """
@@ -89,7 +91,7 @@ def main_loop(object_file: Path, bits: int) -> list[str]:
             if first is None or first > last or any(first <= other < last for other in branches):
                 continue
             body = [text for _, text in lines[first : last + 1]]
-            if len(products(body)) > len(products(best)):
+            if (len(products(body)), -len(body)) > (len(products(best)), -len(best)):
                 best = body
     return best
 

@@ -15,6 +15,7 @@
 #include "delegates/int4/kernels/output_stage.h"
 #include "delegates/int4/kernels/unroll.h"
 #include "delegates/int4/packing/gemm_blocks.h"
+#include "delegates/int4/packing/joined_nibbles.h"
 #include "delegates/int4/packing/packing.h"
 
 namespace tfq::int4 {
@@ -27,16 +28,17 @@ template <int32_t bits, bool kLowest = false>
 struct Weights4c8 {
   static constexpr int32_t kBits = bits;
   static constexpr int32_t kMr = bits == 8 ? kInt8Mr : kInt4Mr;
-  static constexpr BlockLayout kLayout = {kNr4, kKr8, bits};
+  static constexpr BlockLayout kLayout = {kNr4, kKr8, bits, alignof(int32_t), bits == 4 ? kJoinedFlagBytes : 0};
   static constexpr size_t kHeaderBytes = bits == 8 ? kLowestWeightBytes : 0;
 
   template <int kRows>
-  static void AddTaps(const GemmShape& shape, const int8_t* const* rows, const uint8_t* group,
+  static void AddTaps(const GemmShape& shape, const int8_t* const* rows, const uint8_t* block,
                       int32x4_t (&total)[kRows][1]) {
+    const uint8_t* groups = block + GroupsOffset(kLayout);
     if constexpr (bits == 8) {
-      AddInt8Taps<kLowest>(shape.taps, shape.channels, rows, group, total);
+      AddInt8Taps<kLowest>(shape.taps, shape.channels, rows, groups, total);
     } else {
-      AddInt4Taps(shape.taps, 0, shape.channels, rows, group, total);
+      AddInt4Taps(shape.taps, 0, shape.channels, rows, groups, IsJoined(kLayout, block), total);
     }
   }
 };
@@ -45,10 +47,9 @@ using Int4Weights4c8 = Weights4c8<4>;
 using Int8Weights4c8 = Weights4c8<8>;
 using AnyInt8Weights4c8 = Weights4c8<8, true>;
 
-// Packs `channels` values from number `begin` on as channel i of a block. Two groups of eight channels make a step. At
-// 4 bits, byte k of a step holds channel 0 (low nibble) and 1 (high) of the block, byte 16 + k channels 2 and 3; an odd
-// last group makes 16 bytes, k and 8 + k holding channels 0 and 1 low, 2 and 3 high. At 8 bits a step is sixteen bytes
-// of each channel, an odd last group eight.
+// Packs `channels` values from number `begin` on as channel i of a block. Two groups of eight channels make a step, an
+// odd last group is a step of eight. At 8 bits a step is its bytes of each channel, one after the other. At 4 bits
+// those of channels 0 and 1 of the block are low nibbles, in the high ones are channels 2 and 3.
 template <int32_t bits>
 static void PackChannel4c8(const WeightValues& values, size_t begin, int32_t channels, int32_t i, uint8_t* groups) {
   constexpr size_t kBytes = GroupBytes({kNr4, kKr8, bits});
@@ -61,9 +62,7 @@ static void PackChannel4c8(const WeightValues& values, size_t begin, int32_t cha
     if (bits == 8) {
       step[i * width] = static_cast<uint8_t>(value);
     } else {
-      const int32_t place = paired ? i / 2 : i % 2;
-      const int32_t half = paired ? i % 2 : i / 2;
-      step[place * width] |= static_cast<uint8_t>((value & 15) << (half * 4));
+      step[i % 2 * width] |= static_cast<uint8_t>((value & 15) << (i / 2 * 4));
     }
   }
 }
@@ -87,10 +86,13 @@ static void PackBlocks4c8(const GemmShape& shape, const WeightValues& values, vo
     for (int32_t i = 0; i < kNr4 && n + i < shape.n; ++i) {
       size_t begin = (n + i) * depth;
       sums[i] = SumOfWeights(values, begin, depth, 1);
-      uint8_t* groups = block + ChannelSectionBytes(kNr4);
+      uint8_t* groups = block + GroupsOffset(W::kLayout);
       for (int32_t tap = 0; tap < shape.taps; ++tap, groups += tap_bytes, begin += shape.channels) {
         PackChannel4c8<W::kBits>(values, begin, shape.channels, i, groups);
       }
+    }
+    if (W::kBits == 4) {
+      block[ChannelSectionBytes(kNr4)] = JoinNibbles(block + GroupsOffset(W::kLayout), shape.taps * tap_bytes);
     }
     write_section(n, sums, block);
   }
@@ -130,7 +132,7 @@ static __attribute__((noinline)) void RunStaticRows4c8(const GemmShape shape, co
     int32x4_t sums[kRows][1];
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) sums[m][0] = vld1q_s32(section);
-    W::AddTaps(shape, tile.rows, at.packed + ChannelSectionBytes(kNr4), sums);
+    W::AddTaps(shape, tile.rows, at.packed, sums);
     const ScaleNeon<1> scale(section + kNr4, section + 2 * kNr4, at.n, ties_away_begin);
     ScaleRowsNeon(sums, scale, scale.OnlyRight(), form);
     StoreFoursNeon(sums, stage, tile.m, tile.n_end - at.n, at.out, tile.out_stride);
@@ -152,7 +154,7 @@ static __attribute__((noinline)) void RunDynamicRows4c8(const GemmShape shape, c
     int32x4_t sums[kRows][1];
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) sums[m][0] = vdupq_n_s32(0);
-    W::AddTaps(shape, tile.rows, at.packed + ScaledSectionBytes(kNr4), sums);
+    W::AddTaps(shape, tile.rows, at.packed, sums);
     StoreChannelsNeon(sums, tile, ReadScaledSection(at.packed, kNr4), tile.n_end - at.n, at.out);
   }
 }

@@ -6,9 +6,13 @@
 namespace tfq::int4 {
 namespace {
 
+// A block of inputs: its scales, whether its weights are joined, weights.
 constexpr size_t kScaleBytes = kNr4 * sizeof(float);
+constexpr size_t kGroupsOffset = kScaleBytes + kJoinedFlagBytes;
 
-size_t PartBytes(const GemmShape& shape) { return kScaleBytes + shape.block / kKr8 * kInt4GroupBytes; }
+size_t GroupsBytes(const GemmShape& shape) { return shape.block / kKr8 * kInt4GroupBytes; }
+
+size_t PartBytes(const GemmShape& shape) { return kGroupsOffset + GroupsBytes(shape); }
 
 size_t BytesOfBlock(const GemmShape& shape) { return ScaledSectionBytes(kNr4) + BlocksOf(shape) * PartBytes(shape); }
 
@@ -26,8 +30,12 @@ void Pack(const GemmShape& shape, const ScaledWeights& source, void* packed) {
       size_t begin = size_t(n + i) * shape.channels;
       for (size_t b = 0; b < BlocksOf(shape); ++b, part += PartBytes(shape), begin += shape.block) {
         reinterpret_cast<float*>(part)[i] = ScaleAt(source, shape, n + i, b);
-        PackChannel4c8<4>(source.values, begin, shape.block, i, part + kScaleBytes);
+        PackChannel4c8<4>(source.values, begin, shape.block, i, part + kGroupsOffset);
       }
+    }
+    uint8_t* part = block + ScaledSectionBytes(kNr4);
+    for (size_t b = 0; b < BlocksOf(shape); ++b, part += PartBytes(shape)) {
+      part[kScaleBytes] = JoinNibbles(part + kGroupsOffset, GroupsBytes(shape));
     }
   }
 }
@@ -48,7 +56,7 @@ void Run(const GemmShape& shape, const DynamicGemmTile& tile) {
       int32x4_t sums[kRows][1];
       TFQ_UNROLL
       for (int m = 0; m < kRows; ++m) sums[m][0] = vdupq_n_s32(0);
-      AddInt4Taps(1, c, shape.block, tile.rows, part + kScaleBytes, sums);
+      AddInt4Taps(1, c, shape.block, tile.rows, part + kGroupsOffset, part[kScaleBytes] != 0, sums);
       AddBlockNeon(sums, reinterpret_cast<const float*>(part), reals);
     }
     StoreBlocksNeon(reals, tile, ReadScaledSection(block, kNr4), tile.n_end - n, out);
