@@ -124,6 +124,9 @@ static inline void SplitWholeBytes(__m512i* low, __m512i* high) {
   *high = _mm512_srai_epi32(*high, 4);
 }
 
+// Sums that a row has of each vector of columns: with few rows, products would wait for the ones before them.
+static constexpr int32_t ChainsOf(int32_t rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+
 template <int32_t bits, Columns columns>
 static constexpr bool kWholeBytes = bits == 4 && columns == Columns::kBoth;
 
@@ -159,13 +162,16 @@ struct TileInput {
 template <int32_t bits, int kRows, Columns columns>
 TFQ_SUMS_STAY static void SumBlock(const GemmShape& shape, const TileInput& input, const uint8_t* group,
                                    __m512i (*out)[2]) {
-  Sums<kRows> sums;
+  constexpr int32_t kChains = ChainsOf(kRows);
+  Sums<kRows> sums[kChains];
   TFQ_UNROLL
   for (int m = 0; m < kRows; ++m) {
     const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_set1_epi32(input.corrections[m]));
     const __m512i start_high = _mm512_slli_epi32(start, 4);
-    sums.low[m] = kWholeBytes<bits, columns> ? _mm512_add_epi32(start, start_high) : start;
-    sums.high[m] = kWholeBytes<bits, columns> ? start_high : start;
+    sums[0].low[m] = kWholeBytes<bits, columns> ? _mm512_add_epi32(start, start_high) : start;
+    sums[0].high[m] = kWholeBytes<bits, columns> ? start_high : start;
+    TFQ_UNROLL
+    for (int chain = 1; chain < kChains; ++chain) sums[chain].low[m] = sums[chain].high[m] = _mm512_setzero_si512();
   }
   const int32_t tail = shape.channels % kKr4;
   const int32_t whole = shape.channels - tail;
@@ -175,23 +181,39 @@ TFQ_SUMS_STAY static void SumBlock(const GemmShape& shape, const TileInput& inpu
     int32_t fours[kRows];
     TFQ_UNROLL
     for (int m = 0; m < kRows; ++m) row[m] = rows[m];
-    for (int32_t c = 0; c < whole; c += kKr4, group += GroupBytes(bits)) {
+    int32_t c = 0;
+    const auto add_group = [&](Sums<kRows>& chain) {
       TFQ_UNROLL
       for (int m = 0; m < kRows; ++m) fours[m] = LoadFour(row[m] + c);
-      Accumulate<bits, kRows, columns>(group, fours, sums);
+      Accumulate<bits, kRows, columns>(group, fours, chain);
+      c += kKr4;
+      group += GroupBytes(bits);
+    };
+    if (kChains > 1) {
+      while (c + kChains * kKr4 <= whole) {
+        TFQ_UNROLL
+        for (int chain = 0; chain < kChains; ++chain) add_group(sums[chain]);
+      }
     }
+    while (c < whole) add_group(sums[0]);
     if (tail != 0) {
       TFQ_UNROLL
       for (int m = 0; m < kRows; ++m) fours[m] = LoadTail(row[m] + whole, tail);
-      Accumulate<bits, kRows, columns>(group, fours, sums);
+      Accumulate<bits, kRows, columns>(group, fours, sums[0]);
       group += GroupBytes(bits);
     }
   }
   TFQ_UNROLL
   for (int m = 0; m < kRows; ++m) {
-    if (kWholeBytes<bits, columns>) SplitWholeBytes(&sums.low[m], &sums.high[m]);
-    if (columns != Columns::kHigh) out[m][0] = sums.low[m];
-    if (columns != Columns::kLow) out[m][1] = sums.high[m];
+    __m512i low = sums[0].low[m], high = sums[0].high[m];
+    TFQ_UNROLL
+    for (int chain = 1; chain < kChains; ++chain) {
+      low = _mm512_add_epi32(low, sums[chain].low[m]);
+      high = _mm512_add_epi32(high, sums[chain].high[m]);
+    }
+    if (kWholeBytes<bits, columns>) SplitWholeBytes(&low, &high);
+    if (columns != Columns::kHigh) out[m][0] = low;
+    if (columns != Columns::kLow) out[m][1] = high;
   }
 }
 
