@@ -29,7 +29,13 @@ def main() -> None:
     module("models", f"--output={args.output}", *some)
     kernels = [str(_BUILD / "int4_kernels_bench"), f"--benchmark_out={args.output / measures.KERNELS}"]
     subprocess.run([*kernels, f"--benchmark_min_time={0.001 if args.quick else 0.1}"], check=True)
-    for name in cpu_class.worth_measuring(compare.about()["isa"]):
+    classes = cpu_class.worth_measuring(compare.about()["isa"])
+    if not cpu_class.can_hide():
+        print(f"not measured, because this machine cannot hide CPU features: {', '.join(classes[1:]) or 'nothing'}")
+        classes = classes[:1]
+    for name in set(cpu_class.CLASSES).difference(classes):  # of an earlier run, maybe on another machine
+        (args.output / f"{name}.json").unlink(missing_ok=True)
+    for name in classes:
         threads = ["1", "2"] if name == "native" else ["1"]
         flags = [f"--models={args.output}", f"--json={args.output / name}.json", f"--as={name}", "--threads", *threads]
         module("compare", *flags, *(["--quick"] if args.quick else []), "--", *some)

@@ -70,7 +70,15 @@ def hide(name: str, library: Path) -> None:
     function = ctypes.CDLL(str(library.absolute())).tfq_hide_cpu_features
     function.restype = ctypes.c_bool
     if not function((ctypes.c_uint32 * len(flat))(*flat), ctypes.c_int(len(hidden))):
-        raise BadInput(f"CPU class '{name}': this CPU or kernel cannot trap CPUID; leave --as out")
+        raise BadInput(
+            f"CPU class '{name}': CPUID cannot be made to trap here (no cpuid_fault in /proc/cpuinfo); leave --as out"
+        )
+
+
+def can_hide() -> bool:
+    """Whether CPUID can be made to trap here; Linux calls that cpuid_fault."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "cpuid_fault" in cpuinfo.read_text().split()
 
 
 def worth_measuring(features: Collection[str]) -> list[str]:

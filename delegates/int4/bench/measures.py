@@ -281,18 +281,34 @@ def bound_table(kernels: Mapping[str, Any]) -> str:
 
 
 def sections(runs: Sequence[Run], kernels: Mapping[str, Any]) -> dict[str, str]:
-    """The parts of docs/performance.md that results fill in, by the name in their markers."""
-    about = runs[0].about
-    parts = {
-        "about": f"{about['cpu']}, {about['cpus']} CPUs ({' '.join(about['isa'])}); {about['runtime']}; "
-        f"commit {about['commit']}; {about['date'][:10]}.",
-        "measures": measure_table(measures(runs, kernels)),
-        **{f"models {run.where}": model_table(run, kernels) for run in runs},
-        **{f"formats {run.where}": format_table(run) for run in runs},
-    }
+    """The parts of docs/performance.md that results fill in, by the name in their markers.
+
+    Each says where it was measured, for a machine makes only the parts that it can.
+    """
+    found = measures(runs, kernels)
+    parts: dict[str, str] = {}
+    for run in runs:
+        tables = {
+            "measures": measure_table([m for m in found if m.where == run.where]),
+            "models": model_table(run, kernels),
+            "formats": format_table(run),
+        }
+        parts |= {f"{name} {run.where}": f"{machine(run)}\n\n{text}" for name, text in tables.items()}
     if kernels:
-        parts |= {"bounds": bound_table(kernels), "kernels": kernel_table(kernels)}
+        parts |= {
+            "bounds": f"{machine(runs[0])}\n\n{bound_table(kernels)}",
+            "kernels": f"{machine(runs[0])}\n\n{kernel_table(kernels)}",
+        }
     return parts
+
+
+def machine(run: Run) -> str:
+    """A line that says where a run was measured."""
+    about = run.about
+    return (
+        f"{about['cpu']}, {about['cpus']} CPUs ({' '.join(about['isa'])}); {about['runtime']}; "
+        f"commit {about['commit']}; {about['date'][:10]}."
+    )
 
 
 def refresh(text: str, parts: Mapping[str, str]) -> str:

@@ -180,6 +180,8 @@ def _variant(kind: str, delegate: bool, threads: int, ms: float, **more: Any) ->
         "delegated": 5,
         "nodes": 7,
         "memory": None,
+        "kernels": ["gemm_4x16c4_avx2"],
+        "macs": 1,
     }
     return {**entry, **known, "median_ms": ms, "rounds_ms": [ms, ms], **more}
 
@@ -213,7 +215,11 @@ def test_measures_beside_targets(tmp_path: Path) -> None:
     _write(tmp_path, "native", isa, {"mobilenet_v2": v2, "dense_1x4096x4096": dense})
     _write(tmp_path, "avx2", isa, {"mobilenet_v2": v2})
     kernels = {"context": {"read bandwidth 1024 KiB": "90.0 GB/s", "read bandwidth 8192 KiB": "20.0 GB/s"}}
-    found = {(m.name, m.where): m for m in measures.measures(measures.read_runs(tmp_path), kernels)}
+    runs = measures.read_runs(tmp_path)
+    found = {(m.name, m.where): m for m in measures.measures(runs, kernels)}
+    texts = measures.sections(runs, {})
+    assert [line.split(" | ")[1].strip() for line in texts["measures avx2"].splitlines()[4:]] == ["avx2"] * 2
+    assert all(text.startswith(f"{measures.machine(runs[0])}\n\n| ") for text in texts.values())
 
     def told(name: str, where: str = "native") -> tuple[float, float, bool]:
         m = found[(name, where)]
