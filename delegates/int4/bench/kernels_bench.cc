@@ -226,6 +226,7 @@ bool Fits(const Kernel&, const Setting&) {
 struct DepthwiseData {
   DepthwiseShape shape;
   int32_t pixels;
+  PixelRow in_row;  // of the first
   Aligned packed;
   std::vector<int8_t> activations, out;
   std::vector<const int8_t*> rows;  // [pixels][taps]
@@ -235,8 +236,10 @@ void RunDepthwise(const DepthwiseKernel& kernel, DepthwiseData* data) {
   const DepthwiseShape& shape = data->shape;
   const int32_t tile = kTilePointers / shape.taps;
   for (int32_t begin = 0; begin < data->pixels; begin += tile) {
+    PixelRow in_row = data->in_row;
+    in_row.x = begin % in_row.width;
     kernel.run(shape, {std::min(tile, data->pixels - begin), &data->rows[size_t(begin) * shape.taps],
-                       data->packed.get(), &data->out[size_t(begin) * shape.channels], shape.channels, kStage});
+                       data->packed.get(), &data->out[size_t(begin) * shape.channels], shape.channels, kStage, in_row});
   }
 }
 
@@ -247,6 +250,7 @@ Case Prepare(const DepthwiseKernel& kernel, const DepthwiseSetting& setting) {
   const size_t in_side = (setting.out_side - 1) * setting.stride + setting.window;
   const auto data = std::make_shared<DepthwiseData>(DepthwiseData{shape,
                                                                   pixels,
+                                                                  {0, setting.out_side, setting.stride},
                                                                   Allocate(kernel.packed_bytes(shape)),
                                                                   RandomValues<int8_t>(in_side * in_side * channels),
                                                                   std::vector<int8_t>(pixels * channels),

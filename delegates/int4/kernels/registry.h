@@ -189,6 +189,14 @@ struct DepthwiseShape {
   int32_t width = 1;  // taps in a row
 };
 
+// Where the pixels of a tile stand in the rows of an image. Pixels next to each other in a row see the same columns of
+// input, each `step` further on than the one before; padding is part of a column.
+struct PixelRow {
+  int32_t x = 0;  // of the tile's first pixel
+  int32_t width = 1;
+  int32_t step = 1;
+};
+
 // A family of kernels for depthwise convolution with depth multiplier 1. The weights' values are [taps][channels] here,
 // the layout of the file.
 template <typename InType, typename OutType, typename StageType, typename WeightsType>
@@ -205,6 +213,7 @@ struct DepthwiseFamily {
     Out* out;  // pixel p at out + p * out_stride
     ptrdiff_t out_stride;
     Stage stage;
+    PixelRow in_row = {};
   };
 
   const char* name;

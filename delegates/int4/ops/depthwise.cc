@@ -75,8 +75,8 @@ class Depthwise : public Op {
 
   void RunTile(const In* input, int64_t first, int32_t count, Out* output, const In** rows) const {
     window_.TapRows(input, first, count, padding_.data(), taps(), 1, rows);
-    filter_.kernel->run(filter_.shape,
-                        {count, rows, filter_.memory.data(), output + first * channels_, channels_, filter_.stage});
+    filter_.kernel->run(filter_.shape, {count, rows, filter_.memory.data(), output + first * channels_, channels_,
+                                        filter_.stage, window_.RowOf(first)});
   }
 
   // Repeats each input channel as often as there are output channels that see it.

@@ -141,6 +141,26 @@ inline __attribute__((always_inline)) void Window::ForEachTap(const Pixel& pixel
   }
 }
 
+PixelRow Window::RowOf(int64_t first) const {
+  // Pixels see columns of their own where taps of a window stand apart.
+  if (horizontal_.dilation != 1) return {};
+  return {static_cast<int32_t>(first % horizontal_.out), horizontal_.out, horizontal_.stride};
+}
+
+// Pointers one after the other, of a number of taps that is known: they stay in registers.
+template <int kTaps, typename T>
+static void StepRows(const T* base, const ptrdiff_t* offsets, ptrdiff_t step, int32_t run, const T** rows) {
+  const T* next[kTaps];
+  for (int t = 0; t < kTaps; ++t) next[t] = base + offsets[t];
+  for (; run > 0; --run, rows += kTaps) {
+#pragma GCC unroll 25
+    for (int t = 0; t < kTaps; ++t) {
+      rows[t] = next[t];
+      next[t] += step;
+    }
+  }
+}
+
 template <typename T>
 void Window::TapRows(const T* input, int64_t first, int32_t count, const T* padding, ptrdiff_t pixel_step,
                      ptrdiff_t tap_step, const T** rows) const {
@@ -148,6 +168,10 @@ void Window::TapRows(const T* input, int64_t first, int32_t count, const T* padd
   const auto whole = [&](const Pixel& pixel, int32_t i, int32_t run) {
     const T* base = input + Origin(pixel);
     const T** to_tap = rows + i * pixel_step;
+    if (tap_step == 1 && pixel_step == taps() && (taps() == 9 || taps() == 25)) {
+      const auto step_rows = taps() == 9 ? StepRows<9, T> : StepRows<25, T>;
+      return step_rows(base, tap_offsets_.data(), step, run, to_tap);
+    }
     for (const ptrdiff_t offset : tap_offsets_) {
       const T* row = base + offset;
       const T** to = to_tap;

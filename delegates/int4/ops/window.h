@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "delegates/int4/kernels/registry.h"
 #include "delegates/int4/ops/op.h"
 #include "delegates/int4/support.h"
 
@@ -63,6 +64,9 @@ class Window {
     pixel->y = 0;
     ++pixel->image;
   }
+
+  // Where output pixel `first` and those behind it stand.
+  PixelRow RowOf(int64_t first) const;
 
   // Writes the input row of each tap t of output pixels first + i, i = 0..count-1, to rows[i * pixel_step +
   // t * tap_step]: `padding` stands in for taps outside the image. T is int8_t or int16_t, here and below.

@@ -205,6 +205,7 @@ struct DepthwiseCase {
   std::vector<int8_t> weights;  // [taps][channels]
   std::vector<int8_t> image;    // rows of `channels` values
   std::vector<int32_t> rows;    // [pixels][taps], of the image
+  PixelRow in_row = {};
 };
 
 void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Random& random) {
@@ -222,7 +223,7 @@ void CheckDepthwise(const DepthwiseKernel& kernel, const DepthwiseCase& c, Rando
   for (const int32_t row : c.rows) rows.push_back(image[row]);
   const int32_t stride = shape.channels + random.Between(0, 5);
   FencedOutput<int8_t> output(c.pixels, shape.channels, stride);
-  kernel.run(shape, {c.pixels, rows.data(), packed.data(), output.data(), stride, c.stage});
+  kernel.run(shape, {c.pixels, rows.data(), packed.data(), output.data(), stride, c.stage, c.in_row});
 
   std::vector<int8_t> expected;
   for (int32_t p = 0; p < c.pixels; ++p) {
@@ -295,7 +296,10 @@ TEST_P(Depthwise, WindowsOverImages) {
         c.image = random.Integers(size_t(height) * width * channels, -128, 127, Values::kAny);
         c.image.resize(c.image.size() + channels, static_cast<int8_t>(c.input_zero_point));  // the padding
         c.rows.clear();
-        for (int32_t p = 0; p < c.pixels; ++p) {
+        const int32_t first = random.Between(0, c.pixels - 1);
+        c.pixels -= first;
+        c.in_row = {first % out_width, out_width, stride};
+        for (int32_t p = first; p < first + c.pixels; ++p) {
           for (int32_t tap = 0; tap < shape.taps; ++tap) {
             const int32_t y = p / out_width * stride - padding + tap / side;
             const int32_t x = p % out_width * stride - padding + tap % side;

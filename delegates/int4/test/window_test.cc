@@ -91,6 +91,16 @@ void CheckAgainstCoordinates(uint32_t seed) {
     window.TapRows(input.data(), first, count, padding.data(), taps, 1, rows.data());
     EXPECT_THAT(rows, ElementsAreArray(expected_rows));
 
+    // Pixels that stand in one row see the same columns.
+    const PixelRow row = window.RowOf(first);
+    for (int32_t i = 0; i + 1 < count; ++i) {
+      if ((row.x + i) % row.width + 1 == row.width) continue;
+      for (int32_t t = 0; t < taps; ++t) {
+        if (t % c.kernel_width + row.step >= c.kernel_width) continue;
+        EXPECT_EQ(rows[i * taps + t + row.step], rows[(i + 1) * taps + t]);
+      }
+    }
+
     std::vector<const T*> by_tap(expected_rows.size());
     window.TapRows(input.data(), first, count, padding.data(), 1, count, by_tap.data());
     for (int32_t i = 0; i < count; ++i) {

@@ -3,7 +3,7 @@
 // adds them; activations are moved to 0..255 (the packed bias takes the 128 off again) beside signed weights.
 //
 // Interleaving takes twice the time of the products. The four taps of windows of 3x3 and 5x5 therefore lie one below
-// the other, and where neighbouring pixels see the same columns, each column is interleaved once for all of them.
+// the other, and where pixels are neighbours in a row of the image, each column is interleaved once for all of them.
 #include <cstring>
 
 #include "delegates/int4/kernels/avx512_vnni/output_stage_avx512.h"
@@ -258,26 +258,6 @@ struct Columns {
     return HasTwoPixels(layout) ? kMaxVectors * kTaps : 0;
   }
 
-  // Whether each of kMaxVectors pixels sees its columns `stride` further on than the one before.
-  template <int32_t stride>
-  static bool AreShared(const int8_t* const* rows) {
-    bool shared = true;
-    for (int v = 0; v < kMaxVectors - 1; ++v, rows += kTaps) {
-      TFQ_UNROLL
-      for (int32_t tap = 0; tap < kRows * kSide; tap += 8) {
-        __mmask8 both = 0;  // taps of the next pixel that this one has too
-        TFQ_UNROLL
-        for (int32_t i = 0; i < 8; ++i) {
-          both |= static_cast<__mmask8>((tap + i < kRows * kSide && (tap + i) % kSide + stride < kSide) << i);
-        }
-        const __m512i here = _mm512_maskz_loadu_epi64(both, rows + tap + stride);
-        const __m512i next = _mm512_maskz_loadu_epi64(both, rows + tap + kTaps);
-        shared &= _mm512_cmpneq_epu64_mask(here, next) == 0;
-      }
-    }
-    return shared;
-  }
-
   // The quads from q on, which pixels do not share.
   template <Layout layout, int32_t q>
   static inline void AddFrom(const Block& block, const __m512i* weights, const int8_t* const* rows,
@@ -320,20 +300,6 @@ struct Columns {
       for (int i = 0; i < 4; ++i) out[v][i] = sums[v][i];
     }
   }
-
-  // Does it where the columns are shared.
-  template <Layout layout>
-  static bool SumShared(const Block& block, const __m512i* weights, const int8_t* const* rows, __m512i (*out)[4]) {
-    const int8_t* const* second = rows + SecondPixel<layout>();
-    if (AreShared<1>(rows) && AreShared<1>(second)) {
-      Sum<layout, 1>(block, weights, rows, out);
-    } else if (AreShared<2>(rows) && AreShared<2>(second)) {
-      Sum<layout, 2>(block, weights, rows, out);
-    } else {
-      return false;
-    }
-    return true;
-  }
 };
 
 template <StageForm form, Layout layout>
@@ -360,6 +326,19 @@ void FinishVectors(const DepthwiseTile& tile, const Block& block, const ScaleAvx
   }
 }
 
+using SharedSum = void (*)(const Block&, const __m512i*, const int8_t* const*, __m512i (*)[4]);
+
+// Sums of pixels that share columns, none where there is no function for them.
+template <Layout layout>
+SharedSum SharedSumOf(const DepthwiseShape& shape, int32_t step) {
+  if (!HasColumns(shape) || step > 2) return nullptr;
+  if (shape.width == 3) return step == 1 ? Columns<3>::Sum<layout, 1> : Columns<3>::Sum<layout, 2>;
+  return step == 1 ? Columns<5>::Sum<layout, 1> : Columns<5>::Sum<layout, 2>;
+}
+
+// Whether the kMaxVectors pixels from p on stand in one row of the image.
+bool AreNeighbours(const PixelRow& row, int32_t p) { return (row.x + p) % row.width + kMaxVectors <= row.width; }
+
 template <int32_t bits, StageForm form, Layout layout>
 void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Block& block, int32_t ties_away_begin) {
   ScaleAvx512 scales[4];
@@ -372,8 +351,8 @@ void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Bloc
   constexpr int32_t kPixels = HasTwoPixels(layout) ? 2 : 1;
   constexpr int32_t kMaxPixels = kMaxVectors * kPixels;
   __m512i shared_weights[4 * Quads(Columns<5>::kShape)];
-  const bool has_columns = HasColumns(shape) && tile.pixels >= kMaxPixels;
-  if (has_columns) DecodeQuads<bits, layout>(shape, block, shared_weights);
+  const auto sum_shared = tile.pixels < kMaxPixels ? nullptr : SharedSumOf<layout>(shape, tile.in_row.step);
+  if (sum_shared != nullptr) DecodeQuads<bits, layout>(shape, block, shared_weights);
   int8_t* out = tile.out + block.begin;
   const int8_t* const* rows = tile.rows;
   for (int32_t p = 0; p < tile.pixels;) {
@@ -382,10 +361,10 @@ void RunBlock(const DepthwiseShape& shape, const DepthwiseTile& tile, const Bloc
     const int32_t vectors = wanted >= kMaxVectors ? kMaxVectors : wanted >= 2 ? 2 : 1;
     const int32_t pixels = left < vectors * kPixels ? left : vectors * kPixels;
     __m512i sums[kMaxVectors][4];
-    const bool done = has_columns && pixels == kMaxPixels &&
-                      (shape.width == 3 ? Columns<3>::SumShared<layout>(block, shared_weights, rows, sums)
-                                        : Columns<5>::SumShared<layout>(block, shared_weights, rows, sums));
-    if (!done) {
+    if (sum_shared != nullptr && pixels == kMaxPixels && AreNeighbours(tile.in_row, p) &&
+        (kPixels == 1 || AreNeighbours(tile.in_row, p + kMaxVectors))) {
+      sum_shared(block, shared_weights, rows, sums);
+    } else {
       if (vectors == kMaxVectors) {
         SumVectors<bits, layout, kMaxVectors>(shape, block, rows, pixels, sums);
       } else if (vectors == 2) {
