@@ -146,11 +146,17 @@ std::string CheckChannels(const NodeView& view) {
         return Number(out) + " output channels are no multiple of " + Number(in) + " input channels";
       }
       return "";
-    case OpKind::kDense:
-      if (view.keep_num_dims && in != Dim(*view.weights(), 1)) {
-        return "input has " + Number(in) + " features, weights " + Number(Dim(*view.weights(), 1));
+    case OpKind::kDense: {
+      const int32_t depth = Dim(*view.weights(), 1);
+      if (view.keep_num_dims && in != depth) {
+        return "input has " + Number(in) + " features, weights " + Number(depth);
       }
+      // The runtime leaves out what is beside whole rows.
+      int64_t rest = 1;  // of the number of values
+      for (int32_t i = 0; i < Rank(*view.input()); ++i) rest = rest * Dim(*view.input(), i) % depth;
+      if (rest != 0) return "input is no whole number of rows of " + Number(depth) + " features";
       return "";
+    }
     default:
       return "";
   }

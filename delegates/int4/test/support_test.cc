@@ -82,6 +82,8 @@ TEST(Support, DeclinesWithTheReason) {
       {"8 output channels do not divide into 3 groups", [](FakeGraph* g) { g->tensor(0).dims->data[3] = 12; }},
       {"8 output channels are no multiple of 3 input channels", [](FakeGraph* g) { g->tensor(0).dims->data[3] = 3; },
        OpKind::kDepthwise},
+      {"input is no whole number of rows of 4 features", [](FakeGraph* g) { g->tensor(0).dims->data[1] = 5; },
+       OpKind::kDense},
       {"strides are 0x1", [](FakeGraph* g) { ConvOf(g).stride_height = 0; }},
       {"dilations are 1x-1", [](FakeGraph* g) { ConvOf(g).dilation_width = -1; }},
       {"padding is unknown", [](FakeGraph* g) { ConvOf(g).padding = abi::Padding::kUnknown; }},
