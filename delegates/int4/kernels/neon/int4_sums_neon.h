@@ -154,8 +154,8 @@ static inline void AddInt4HalfStep(const uint8_t* group, const int8_t* const* ro
   TFQ_UPPER("0", "1", "2", "3", "4", "5", "6", "7", "28", "29", )                  \
   TFQ_ROW("29", "x5")                                                              \
   TFQ_LOWER(op, "8", "9", "10", "11", "12", "13", "14", "15", "30", "31")          \
-  TFQ_UPPER("8", "9", "10", "11", "12", "13", "14", "15", "30", "31", TFQ_ROW("28", "x4"))
-// A step that is followed by another; x2 and x3 point sixteen channels further than the other rows.
+  TFQ_UPPER("8", "9", "10", "11", "12", "13", "14", "15", "30", "31", TFQ_ROW("28", "x4") "add x6, x6, #16\n")
+// A step that is followed by another.
 #define TFQ_STEP(op)                                                               \
   TFQ_FOUR_ROWS(op)                                                                \
   TFQ_TWO(op, "8b", "16", "20", "24", "28", "29")                                  \
@@ -171,7 +171,6 @@ static inline void AddInt4HalfStep(const uint8_t* group, const int8_t* const* ro
   TFQ_TWO(op, "8b", "19", "23", "27", "28", "29")                                  \
   "ldr q25, [%[upper_end], x7]\n"                                                  \
   "adds x7, x7, #32\n"                                                             \
-  "add x6, x6, #16\n"                                                              \
   TFQ_TWO("smlal2", "16b", "18", "22", "26", "28", "29")                           \
   TFQ_TWO("smlal2", "16b", "19", "23", "27", "28", "29")                           \
   "srshr v27.16b, v25.16b, #4\n"                                                   \
@@ -209,7 +208,7 @@ static inline void AddInt4Steps(const int8_t* const* rows, int64_t channel, int6
       "ldp x2, x3, [%[rows], #16]\n"
       "ldp x4, x5, [%[rows], #32]\n"
       "mov x6, %[channel]\n"
-      "neg x7, %[bytes]\n"
+      "mov x7, %[begin]\n"
       "ldr q24, [%[end], x7]\n"
       "ldr q25, [%[upper_end], x7]\n"
       TFQ_ROW("28", "x0")
@@ -218,8 +217,6 @@ static inline void AddInt4Steps(const int8_t* const* rows, int64_t channel, int6
       TFQ_ROW("31", "x3")
       "srshr v26.16b, v24.16b, #4\n"
       "srshr v27.16b, v25.16b, #4\n"
-      "add x2, x2, #16\n"
-      "add x3, x3, #16\n"
       "adds x7, x7, #32\n"
       "b.eq 3f\n"
       TFQ_STEP("smull")
@@ -236,17 +233,15 @@ static inline void AddInt4Steps(const int8_t* const* rows, int64_t channel, int6
       "cbz %[half], 5f\n"
       "ldr q24, [%[end]]\n"
       "srshr v25.16b, v24.16b, #4\n"
-      TFQ_HALF("x2", "8", "9", "10", "11")
-      TFQ_HALF("x3", "12", "13", "14", "15")
-      "add x6, x6, #16\n"
       TFQ_HALF("x0", "0", "1", "2", "3")
       TFQ_HALF("x1", "4", "5", "6", "7")
+      TFQ_HALF("x2", "8", "9", "10", "11")
+      TFQ_HALF("x3", "12", "13", "14", "15")
       TFQ_HALF("x4", "16", "17", "18", "19")
       TFQ_HALF("x5", "20", "21", "22", "23")
       "5:\n"
       "movi v30.8h, #16\n"
-      "ldp q24, q25, [%[total]]\n"
-      "ldp q26, q27, [%[total], #32]\n"
+      "ld1 {v24.16b, v25.16b, v26.16b, v27.16b}, [%[total]]\n"
       "ldp q28, q29, [%[total], #64]\n"
       TFQ_COLLECT("0", "1", "2", "3", "24")
       TFQ_COLLECT("4", "5", "6", "7", "25")
@@ -254,11 +249,10 @@ static inline void AddInt4Steps(const int8_t* const* rows, int64_t channel, int6
       TFQ_COLLECT("12", "13", "14", "15", "27")
       TFQ_COLLECT("16", "17", "18", "19", "28")
       TFQ_COLLECT("20", "21", "22", "23", "29")
-      "stp q24, q25, [%[total]]\n"
-      "stp q26, q27, [%[total], #32]\n"
+      "st1 {v24.16b, v25.16b, v26.16b, v27.16b}, [%[total]]\n"
       "stp q28, q29, [%[total], #64]\n"
       :
-      : [rows] "r"(rows), [channel] "r"(channel), [half] "r"(int64_t{half}), [total] "r"(total), [bytes] "r"(bytes),
+      : [rows] "r"(rows), [channel] "r"(channel), [half] "r"(int64_t{half}), [total] "r"(total), [begin] "r"(-bytes),
         [end] "r"(group + bytes), [upper_end] "r"(group + bytes + kInt4GroupBytes)
       : "cc", "memory", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7",
         "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23",
