@@ -240,48 +240,66 @@ static inline void SumColumns(const GemmShape& shape, const TileInput& input, in
   }
 }
 
-// The sums of the lanes of eight vectors.
-static inline __m256i SumsOfLanes(const __m512i (&v)[8]) {
-  __m512i halves[4], quarters[2];
-  TFQ_UNROLL
-  for (int i = 0; i < 4; ++i) {  // of two vectors
-    halves[i] = _mm512_add_epi32(_mm512_shuffle_i64x2(v[2 * i], v[2 * i + 1], 0x44),
-                                 _mm512_shuffle_i64x2(v[2 * i], v[2 * i + 1], 0xee));
+// Row sums in vectors that have kEach rows side by side: rows kEach * i to kEach * i + kEach - 1 in v[i].
+template <int kEach>
+static inline __m256i SumsOfLanes(const __m512i (&v)[kMaxRows / kEach]) {
+  if constexpr (kEach == 4) {
+    const __m512i pairs = _mm512_add_epi32(_mm512_unpacklo_epi64(v[0], v[1]), _mm512_unpackhi_epi64(v[0], v[1]));
+    const __m512i sums = _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
+    const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi32(in_order, sums));
+  } else {
+    constexpr int kFirst = kEach == 1 ? 0x44 : 0x88, kSecond = kEach == 1 ? 0xee : 0xdd;
+    __m512i joined[kMaxRows / kEach / 2];
+    TFQ_UNROLL
+    for (int i = 0; i < kMaxRows / kEach / 2; ++i) {
+      joined[i] = _mm512_add_epi32(_mm512_shuffle_i64x2(v[2 * i], v[2 * i + 1], kFirst),
+                                   _mm512_shuffle_i64x2(v[2 * i], v[2 * i + 1], kSecond));
+    }
+    return SumsOfLanes<2 * kEach>(joined);
   }
-  TFQ_UNROLL
-  for (int i = 0; i < 2; ++i) {  // of four
-    quarters[i] = _mm512_add_epi32(_mm512_shuffle_i64x2(halves[2 * i], halves[2 * i + 1], 0x88),
-                                   _mm512_shuffle_i64x2(halves[2 * i], halves[2 * i + 1], 0xdd));
-  }
-  const __m512i pairs = _mm512_add_epi32(_mm512_unpacklo_epi64(quarters[0], quarters[1]),
-                                         _mm512_unpackhi_epi64(quarters[0], quarters[1]));
-  const __m512i sums = _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
-  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
-  return _mm512_castsi512_si256(_mm512_permutexvar_epi32(in_order, sums));
 }
 
-// The weights' offset times the sum of each of the first `rows` rows; wraps as the sums do. Writes kMaxRows of them.
-template <int32_t bits>
-static inline void RowCorrections(const GemmShape& shape, const int8_t* const* tile_rows, int32_t step, int32_t rows,
-                                  int32_t* corrections) {
+// The sums of the first `rows` rows, of kMaxRows the rest of which are copies; of rows of up to 64 / kEach channels, or
+// of any number with kEach 1.
+template <int kEach>
+static inline __m256i SumsOfRows(const GemmShape& shape, const int8_t* const* tile_rows, int32_t step, int32_t rows) {
+  constexpr int32_t kWidth = 64 / kEach;
   const __m512i ones = _mm512_set1_epi8(1);
-  __m512i sums[kMaxRows];  // each lane a part
+  __m512i sums[kMaxRows / kEach];  // each lane a part
   TFQ_UNROLL
-  for (int m = 0; m < kMaxRows; ++m) sums[m] = _mm512_setzero_si512();
+  for (int i = 0; i < kMaxRows / kEach; ++i) sums[i] = _mm512_setzero_si512();
   for (int32_t tap = 0; tap < shape.taps; ++tap, tile_rows += step) {
     const int8_t* row[kMaxRows];
     TFQ_UNROLL
     for (int m = 0; m < kMaxRows; ++m) row[m] = tile_rows[m < rows ? m : rows - 1];
-    for (int32_t c = 0; c < shape.channels; c += 64) {
+    for (int32_t c = 0; c < shape.channels; c += kWidth) {
       const int32_t left = shape.channels - c;
-      const __mmask64 used = ~uint64_t{0} >> (left < 64 ? 64 - left : 0);
+      const __mmask64 used = ~uint64_t{0} >> (left < kWidth ? 64 - left : 64 - kWidth);
       TFQ_UNROLL
-      for (int m = 0; m < kMaxRows; ++m) {
-        sums[m] = _mm512_dpbusd_epi32(sums[m], ones, _mm512_maskz_loadu_epi8(used, row[m] + c));
+      for (int i = 0; i < kMaxRows / kEach; ++i) {
+        __m512i bytes = _mm512_maskz_loadu_epi8(used, row[kEach * i] + c);
+        TFQ_UNROLL
+        for (int place = 1; place < kEach; ++place) {
+          // Only what the mask has is read.
+          const int8_t* from = row[kEach * i + place] + c - place * kWidth;
+          bytes = _mm512_mask_loadu_epi8(bytes, used << (place * kWidth), from);
+        }
+        sums[i] = _mm512_dpbusd_epi32(sums[i], ones, bytes);
       }
     }
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(corrections), _mm256_slli_epi32(SumsOfLanes(sums), bits - 1));
+  return SumsOfLanes<kEach>(sums);
+}
+
+// The weights' offset times the sum of each of the first `rows` rows; wraps as the sums do. Writes kMaxRows of them.
+template <int32_t bits>
+static inline void RowCorrections(const GemmShape& shape, const int8_t* const* rows, int32_t step, int32_t count,
+                                  int32_t* corrections) {
+  const __m256i sums = shape.channels <= 16   ? SumsOfRows<4>(shape, rows, step, count)
+                       : shape.channels <= 32 ? SumsOfRows<2>(shape, rows, step, count)
+                                              : SumsOfRows<1>(shape, rows, step, count);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(corrections), _mm256_slli_epi32(sums, bits - 1));
 }
 
 // One block of output channels of a tile of `rows` rows.
