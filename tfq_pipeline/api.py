@@ -28,7 +28,8 @@ def quantize(
     progress: pipeline.Progress = pipeline.silent,
     target_drop: float | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
+    trainer: Any = None,
 ) -> Result:
     """Runs a recipe on a model: see `pipeline.quantize`, whose arguments these are."""
-    done = pipeline.quantize(model, recipe, calibration, data, train, seed, progress, target_drop, checkpoints)
+    done = pipeline.quantize(model, recipe, calibration, data, train, seed, progress, target_drop, checkpoints, trainer)
     return Result(**vars(done))

@@ -13,6 +13,7 @@ import numpy as np
 from tfq_pipeline.data import Data, check_classes
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.precision import float32
 
 Run = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]]
 Progress = Callable[[int, int | None], None]
@@ -22,6 +23,7 @@ def _silent(done: int, of: int | None) -> None:
     """Progress that nobody watches."""
 
 
+@float32()
 def evaluate(
     model: Any, data: Any, delegate: str | None = None, threads: int = 1, progress: Progress = _silent
 ) -> dict[str, Any]:

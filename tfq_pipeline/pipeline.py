@@ -26,6 +26,7 @@ from tfq_pipeline.data import Data, InputSpec, noise
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.evaluation import measure
 from tfq_pipeline.graph.keras_graph import KerasGraph
+from tfq_pipeline.graph.precision import float32
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Weights
 from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.convert import float_graph
@@ -93,6 +94,7 @@ class Prepared:
         return float_graph(self.opened.graph.fold_batch_norm())
 
 
+@float32()
 def prepare(model: Any, replace: importers.Replacements = MappingProxyType({})) -> Prepared:
     """Reads a model as `quantize` takes it, or gives back one that was read already.
 
@@ -125,6 +127,7 @@ class State:
         data: the .tflite, once lowered.
         report: one entry a pass, for the document.
         checkpoints: folder for the state of training, None to keep none.
+        trainer: what the user brings to training.
     """
 
     graph: Graph
@@ -145,6 +148,7 @@ class State:
     verification: Mapping[str, Any] = field(default_factory=dict)
     report: tuple[Mapping[str, Any], ...] = ()
     checkpoints: Path | None = None
+    trainer: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +182,7 @@ class Result:
         self.document["output"] = os.fspath(path)
 
 
+@float32()
 def quantize(
     model: Any,
     recipe: str | os.PathLike[str] | recipes.Recipe,
@@ -188,6 +193,7 @@ def quantize(
     progress: Progress = silent,
     target_drop: float | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
+    trainer: Any = None,
 ) -> Result:
     """Runs a recipe on a model.
 
@@ -202,6 +208,7 @@ def quantize(
         target_drop: points that the recipe's accuracy_aware pass may lose, instead of its own.
         checkpoints: folder where training keeps its state after each epoch; the same run, started again, goes on from
             there.
+        trainer: a `Trainer`, for recipes that train.
 
     Raises:
         BadInput: for a model, recipe or data that cannot be used, or data that the recipe needs and was not given.
@@ -211,6 +218,8 @@ def quantize(
     if target_drop is not None:
         chosen = chosen.with_target_drop(target_drop)
     calibration, train = readers.require(chosen.needs(), calibration, data, train)
+    if trainer is not None and "train" not in chosen.needs():
+        raise BadInput(f"recipe {chosen.name}: trains nothing, and a trainer was given; take a recipe with 'qat'")
     prepared = prepare(model)
     opened, graph = prepared.opened, prepared.opened.graph
     sources = _sources(graph.inputs, calibration, data, train, seed)
@@ -224,7 +233,7 @@ def quantize(
         "seed": seed,
     }
     kept = None if checkpoints is None else writable_folder(Path(checkpoints))
-    state = State(graph, sources, seed, about, prepared, progress, checkpoints=kept)
+    state = State(graph, sources, seed, about, prepared, progress, checkpoints=kept, trainer=trainer)
     for config in chosen.passes:
         started = time.perf_counter()
         state, entry = PASSES[config.kind](state, config)
@@ -694,6 +703,7 @@ def _trained(state: State, config: Any, stages: Sequence[tuple[int, int]] = (), 
             lambda done, of: state.progress(config.kind, done, of),
             teacher,
             state.checkpoints,
+            state.trainer,
         )
 
     return progressive(state.graph, state.plan, stages, config.epochs, train)

@@ -7,6 +7,7 @@ has nothing left to do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow_model_optimization as tfmot
 import tf_keras
-from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
+from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer, quantize_wrapper
 
 from tfq_pipeline.annotate.layout import layout
 from tfq_pipeline.annotate.quantizers import (
@@ -22,6 +23,8 @@ from tfq_pipeline.annotate.quantizers import (
     Techniques,
     WeightQuantizer,
     activation_quantizer,
+    quantizer_config,
+    quantizer_of,
     weight_quantizer,
 )
 from tfq_pipeline.errors import BadInput
@@ -63,17 +66,54 @@ class PlanConfig(_keras.QuantizeConfig):  # type: ignore[name-defined]
         return [] if self.activation is None else [self.activation]
 
     def get_config(self) -> dict[str, Any]:
-        def config(quantizer: Any) -> Any:
-            return None if quantizer is None else tf_keras.utils.serialize_keras_object(quantizer)
-
-        return {"weight": config(self.weight), "activation": config(self.activation)}
+        return {"weight": quantizer_config(self.weight), "activation": quantizer_config(self.activation)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PlanConfig:
-        def quantizer(entry: Any) -> Any:
-            return None if entry is None else tf_keras.utils.deserialize_keras_object(entry)
+        return cls(quantizer_of(config["weight"]), quantizer_of(config["activation"]))
 
-        return cls(quantizer(config["weight"]), quantizer(config["activation"]))
+
+@tf_keras.utils.register_keras_serializable(package="tfq")
+class QuantizedTensor(quantize_layer.QuantizeLayer):
+    """Quantizes what it is given; it loads from files, which TFMOT's own layer does not where it has variables."""
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {**tf_keras.layers.Layer.get_config(self), "quantizer": quantizer_config(self.quantizer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> QuantizedTensor:
+        return cls(**{**config, "quantizer": quantizer_of(config["quantizer"])})
+
+
+# Files name the class, so it keeps that name.
+class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
+    """TFMOT's wrapper as it is read from files: with the layer's weights first, as where a built layer is wrapped."""
+
+    def build(self, input_shape: Any) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+            self.layer.built = True
+        super().build(input_shape)
+
+
+def load_trained(path: str | os.PathLike[str]) -> Any:
+    """A fake-quantized model that a callback of a training saved, as `.keras` or `.h5`.
+
+    Raises:
+        BadInput: for a file that is missing or holds something else.
+    """
+    try:
+        with _keras.quantize_scope(), tf_keras.utils.custom_object_scope({"QuantizeWrapperV2": QuantizeWrapperV2}):
+            return tf_keras.models.load_model(path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(
+            f"{os.fspath(path)}: is no trained model ({line}); give what a callback of a training saved"
+        ) from error
 
 
 class _Unchanged(_keras.QuantizeLayoutTransform):  # type: ignore[name-defined]
@@ -131,14 +171,14 @@ def annotate(graph: KerasGraph, plan: Plan, how: Techniques = _FROZEN, batch_siz
         name = net.call(ref).layer
         quantizer = _activation(name, plan, how)
         if quantizer is not None:
-            layer = quantize_layer.QuantizeLayer(quantizer, name=f"{name}_quantize")
+            layer = QuantizedTensor(quantizer, name=f"{name}_quantize")
             net = net.with_call_after(ref, LayerSpec(layer.name, type(layer), layer.get_config(), ()))
 
     made: dict[str, Any] = {}
 
     def wrap(spec: LayerSpec) -> Any:
         made[spec.name] = layer = spec.make()
-        unwrapped = spec.name in bare or isinstance(layer, quantize_layer.QuantizeLayer)
+        unwrapped = spec.name in bare or isinstance(layer, QuantizedTensor)
         return layer if unwrapped else _annotated(layer, spec, plan, how)
 
     with _keras.quantize_scope():

@@ -23,3 +23,6 @@ class Companion(tf_keras.callbacks.Callback):
     def loss(self) -> Any:
         """What is added to the loss of every step, a scalar."""
         return 0.0
+
+    def finish(self) -> None:
+        """Called once when training is over, whatever other callbacks made of the weights at its end."""

@@ -232,7 +232,7 @@ class LearningBits(Companion):
         for name, value in entry.items():
             self.log.setdefault(_LOG + name, []).append(round(float(value), 4))
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def finish(self) -> None:
         positions = [float(quantizer.position(variables)) for _, quantizer, variables in self.quantizers.values()]
         costs = [self.budget.costs[name] for name in self.quantizers]
         numbers = nearest_widths(positions, costs, self.budget.limit)

@@ -37,9 +37,10 @@ from tfq_pipeline.train.distillation import (
     lesson,
     logits_loss,
 )
-from tfq_pipeline.train.learned_bits import LearnedBits, LearningBits, budget
+from tfq_pipeline.train.learned_bits import Budget, LearnedBits, LearningBits, budget
 from tfq_pipeline.train.oscillation import UNIFORM, Oscillation, SteadyWeights
 from tfq_pipeline.train.pruning import SparseWeights
+from tfq_pipeline.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,12 @@ def qat(
     progress: Callable[[int, int | None], None] = lambda done, of: None,
     teacher: KerasGraph | None = None,
     checkpoints: Path | None = None,
+    trainer: Trainer | None = None,
 ) -> Trained:
     """Trains weights and activation ranges of a folded graph under its plan.
 
     The loss is the cross entropy of integer labels and logits (one logit: of two classes), or the squared error of
-    float labels.
+    float labels, unless the trainer has one.
 
     Args:
         graph: folded; not changed.
@@ -108,6 +110,7 @@ def qat(
         teacher: float graph with the layers of `graph`, for distillation; `graph` itself by default.
         checkpoints: folder where the state is kept after each epoch. A run with the same weights, plan, options and
             data goes on from what it finds there and ends as if it had never stopped.
+        trainer: what the user brings.
 
     Raises:
         BadInput: for data without labels or samples, labels that do not fit the output, a model with several outputs,
@@ -116,6 +119,7 @@ def qat(
     import tensorflow as tf
     import tf_keras
 
+    trainer = trainer or Trainer()
     tf_keras.utils.set_random_seed(options.seed)
     frozen = frozenset(t.name for t in graph.tensors() if t.fixed is not None)
     started = graph.with_weights(
@@ -131,7 +135,8 @@ def qat(
         widths={} if spending is None else spending.widths,
         pace=1.0 if options.bits is None else options.bits.learning_rate / options.learning_rate,
     )
-    model = annotate(started.before_fixed_outputs(), plan, how)
+    with trainer.scope():
+        model = annotate(started.before_fixed_outputs(), plan, how)
 
     def epoch(number: int) -> Data:
         ordered = data.epoch(number)
@@ -159,46 +164,38 @@ def qat(
         else tf_keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
     )
     optimizers = {
-        "adam": lambda: tf_keras.optimizers.Adam(rate),
-        "sgd": lambda: tf_keras.optimizers.SGD(rate, momentum=0.9),
+        "adam": lambda rate: tf_keras.optimizers.Adam(rate),
+        "sgd": lambda rate: tf_keras.optimizers.SGD(rate, momentum=0.9),
     }
     distilled = options.distillation
     said = None if distilled is None else lesson(teacher or graph, distilled.features)
-    losses, weights = {TASK: _loss(classes, binary)}, {TASK: 1.0}
+    losses, weights = {TASK: trainer.loss or _loss(classes, binary)}, {TASK: 1.0}
     if distilled is not None:
         losses[TEACHER] = logits_loss(classes, binary, distilled.temperature)
         weights = {TASK: 1.0 - distilled.weight, TEACHER: distilled.weight}
         losses.update({feature(name): feature_loss for name in distilled.features})
         weights.update({feature(name): distilled.feature_weight for name in distilled.features})
     history: dict[str, list[float]] = {}
-    companions: list[Companion] = []
-    if options.bits is not None and spending is not None:
-        quantizers = {name: _weight_quantizer(model, name) for name in spending.widths}
-        companions.append(LearningBits(quantizers, spending, options.bits, history))
-    if sparse := [op for op in graph.linear_ops() if plan.weights[op.name].kept is not None]:
-        kernels = [_kernel_and_mask(model, op, plan.weights[op.name], options.weights) for op in sparse]
-        companions.append(SparseWeights(kernels, history))
-    if options.oscillation is not None:
-        # After pruned weights are 0 again.
-        planned = [name for name, of in plan.weights.items() if not of.is_float]
-        uniform = [one for name in planned if isinstance((one := _weight_quantizer(model, name))[1], UNIFORM)]
-        companions.append(SteadyWeights(uniform, options.oscillation, steps, history))
-    student = _with_outputs(model, {name: name.removeprefix(feature("")) for name in losses if name != TASK})
-    for companion in companions:
-        student.add_loss(companion.loss)
-    optimizer = optimizers[options.optimizer]()
-    student.compile(optimizer=optimizer, loss=losses, loss_weights=weights, metrics={TASK: _metrics(classes, binary)})
-    optimizer.build(student.trainable_variables)
+    with trainer.scope():
+        companions = _companions(model, graph, plan, options, spending, steps, history)
+        student = _with_outputs(model, {name: name.removeprefix(feature("")) for name in losses if name != TASK})
+        for companion in companions:
+            student.add_loss(companion.loss)
+        optimizer = trainer.optimizer_of(rate, optimizers[options.optimizer])
+        metrics = {TASK: [*_metrics(classes, binary), *trainer.metrics]}
+        student.compile(optimizer=optimizer, loss=losses, loss_weights=weights, metrics=metrics)
+        optimizer.build(student.trainable_variables)
 
     def targets(batch: Batch) -> dict[str, np.ndarray]:
         assert batch.labels is not None
-        if classes:
+        if classes and trainer.loss is None:
             check_classes(batch.labels, outputs, data.name, None)
         return {TASK: batch.labels, **({} if said is None else said(batch.inputs))}
 
     refused: list[TfqError] = []
     state = [*student.variables, *optimizer.variables, *(v for companion in companions for v in companion.state)]
-    file = None if checkpoints is None else checkpoints / f"{fingerprint(graph, plan, options, data.name)}.npz"
+    run = fingerprint(graph, plan, options, data.name + trainer.described(optimizer))
+    file = None if checkpoints is None else checkpoints / f"{run}.npz"
     kept = None if file is None else Checkpoint.load(file)
     if kept is not None:
         assign(state, kept.variables)
@@ -219,7 +216,7 @@ def qat(
     inputs = tuple(spec(x) for x in first.inputs)
     signature = (inputs if len(inputs) > 1 else inputs[0], {name: spec(x) for name, x in targets(first).items()})
     stream = tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
-    done = int(optimizer.iterations)
+    done = int(optimizer.iterations.numpy())
 
     def count(batch: int, logs: Any) -> None:
         nonlocal done
@@ -230,7 +227,7 @@ def qat(
         # Of data whose length Keras does not know, it counts the attempt at a step behind the last as one.
         optimizer.iterations.assign(done)
         for name, value in logs.items():
-            known = "accuracy" if name == f"{TASK}_accuracy" else name
+            known = name if name == f"{TASK}_loss" else name.removeprefix(f"{TASK}_")
             history.setdefault(known, []).append(float(value))
         if file is not None and np.isfinite(logs["loss"]):
             Checkpoint(tuple(v.numpy() for v in state), number + 1, history).save(file)
@@ -239,20 +236,49 @@ def qat(
         *companions,
         tf_keras.callbacks.LambdaCallback(on_train_batch_end=count, on_epoch_end=keep),
         tf_keras.callbacks.TerminateOnNaN(),
+        *trainer.callbacks,
     ]
     try:
-        student.fit(stream, epochs=options.epochs, initial_epoch=begin, verbose=0, callbacks=callbacks)
+        with trainer.computing():
+            student.fit(stream, epochs=options.epochs, initial_epoch=begin, verbose=0, callbacks=callbacks)
     except tf.errors.OpError:
         # TensorFlow passes on what its generator raised as text alone.
         if refused:
             raise refused[0] from None
         raise
+    for companion in companions:
+        companion.finish()
     if not np.isfinite(history["loss"]).all():
         raise BadInput(
             f"training on {data.name}: the loss became NaN; "
             f"lower learning_rate (now {options.learning_rate:g}) in the recipe"
         )
     return Trained(*_extract(model, graph, plan), history)
+
+
+def _companions(
+    model: Any,
+    graph: KerasGraph,
+    plan: Plan,
+    options: Training,
+    spending: Budget | None,
+    steps: int | None,
+    history: dict[str, list[float]],
+) -> list[Companion]:
+    """What goes along with a run: learned bits, pruned weights, oscillations."""
+    found: list[Companion] = []
+    if options.bits is not None and spending is not None:
+        quantizers = {name: _weight_quantizer(model, name) for name in spending.widths}
+        found.append(LearningBits(quantizers, spending, options.bits, history))
+    if sparse := [op for op in graph.linear_ops() if plan.weights[op.name].kept is not None]:
+        kernels = [_kernel_and_mask(model, op, plan.weights[op.name], options.weights) for op in sparse]
+        found.append(SparseWeights(kernels, history))
+    if options.oscillation is not None:
+        # After pruned weights are 0 again.
+        planned = [name for name, of in plan.weights.items() if not of.is_float]
+        uniform = [one for name in planned if isinstance((one := _weight_quantizer(model, name))[1], UNIFORM)]
+        found.append(SteadyWeights(uniform, options.oscillation, steps, history))
+    return found
 
 
 def _with_outputs(model: Any, layers: Mapping[str, str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -94,9 +95,31 @@ def activation_quantizer(layer: str, start: Affine, how: Techniques) -> Activati
     return _moving_average(start, 1.0) if layer in how.frozen else ACTIVATIONS[how.activations](start, how)
 
 
+def quantizer_config(quantizer: WeightQuantizer | ActivationQuantizer | None) -> dict[str, Any] | None:
+    """A quantizer as plain data, for files of Keras in any of its formats."""
+    return None if quantizer is None else {"kind": type(quantizer).__name__, "config": quantizer.get_config()}
+
+
+def quantizer_of(config: Mapping[str, Any] | None) -> Any:
+    """The quantizer that `quantizer_config` described."""
+    return None if config is None else _KINDS[config["kind"]](**config["config"])
+
+
 def _parameters(start: Affine) -> tuple[int, float, int, bool]:
     return start.bits, float(start.scale[0]), int(start.zero_point[0]), start.symmetric
 
+
+_KINDS: Mapping[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        *WEIGHTS.values(),
+        FractionalWeights,
+        MovingAverageActivation,
+        LSQActivation,
+        LSQPlusActivation,
+        PACTActivation,
+    )
+}
 
 __all__ = [
     "ACTIVATIONS",
@@ -106,5 +129,7 @@ __all__ = [
     "Techniques",
     "WeightQuantizer",
     "activation_quantizer",
+    "quantizer_config",
+    "quantizer_of",
     "weight_quantizer",
 ]

@@ -9,12 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class BinaryWeights(WeightQuantizer):
     """Weights of one bit. The gradient passes where a weight is at most 1 in magnitude, as in the paper (section 3.1,
     after Courbariaux 2016), counted in the largest magnitude at the start: float weights do not grow for nothing."""

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer, round_half_away, shared_axes
 from tfq_pipeline.annotate.quantizers.learned import in_units, learned
@@ -25,7 +24,6 @@ _STORED_BITS = 8
 _TOP = 2.0 ** (_STORED_BITS - 1) - 1.0
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class CodebookWeights(WeightQuantizer):
     """Weights of a learned table.
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer
 from tfq_pipeline.annotate.quantizers.learned import in_units, learned, positive
@@ -22,7 +21,6 @@ from tfq_pipeline.annotate.quantizers.lsq import lsq
 from tfq_pipeline.calibration.mse import row_ranges
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class FractionalWeights(WeightQuantizer):
     """Weights between two widths.
 

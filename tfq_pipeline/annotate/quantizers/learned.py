@@ -48,7 +48,7 @@ def in_units(ratio: Any, unit: Any) -> Any:
     def scaled(ratio: Any) -> Any:
         return ratio * unit, lambda upstream: upstream / unit
 
-    return scaled(ratio)
+    return scaled(tf.convert_to_tensor(ratio))
 
 
 def positive(ratio: Any) -> Any:

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer, round_half_away
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class LogarithmicWeights(WeightQuantizer):
     """Weights whose integers are 0 and the powers of two of either sign that the bits hold: of 4 bits 1, 2 and 4.
     Weights that are all 0 keep the plan's scale."""

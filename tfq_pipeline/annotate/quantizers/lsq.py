@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer, Variables, WeightQuantizer, round_half_away
 from tfq_pipeline.annotate.quantizers.learned import dot, in_units, learned, positive, positive_array, values_each
@@ -79,7 +78,6 @@ def lsq_activation(x: Any, step: Any, lowest: int, highest: int, bits: int) -> A
     return quantized(x, step)
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class LSQWeights(WeightQuantizer):
     """Weights with learned steps."""
 
@@ -94,7 +92,6 @@ class LSQWeights(WeightQuantizer):
         return lsq(kernel, self.scale(kernel, variables), self.top, self.shared, gradient_scale)
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class LSQActivation(ActivationQuantizer):
     """Activations with a learned step and the plan's zero point: that of a tensor after a ReLU is the lowest integer,
     which is the paper's unsigned case."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer
 from tfq_pipeline.annotate.quantizers.learned import dot, in_units, learned, positive, positive_array, values_each
@@ -54,7 +53,6 @@ def steps_below_zero(step: Any, offset: Any, levels: int) -> Any:
     return tf.clip_by_value(tf.floor(-offset / step + 0.5), 0.0, float(levels))
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class LSQPlusActivation(ActivationQuantizer):
     """Activations with learned step and offset, for asymmetric ones alone."""
 

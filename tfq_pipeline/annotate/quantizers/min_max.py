@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer, round_half_away
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class MinMaxWeights(WeightQuantizer):
     """See the module.
 

@@ -13,7 +13,6 @@ from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer
 from tfq_pipeline.numerics.affine import Affine, float_range, from_range
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class MovingAverageActivation(ActivationQuantizer):
     """The range starts as the plan has it. Symmetric ones keep low = high * qmin / qmax while they move.
 
@@ -30,7 +29,9 @@ class MovingAverageActivation(ActivationQuantizer):
 
         def variable(suffix: str, value: float) -> Any:
             start = tf_keras.initializers.Constant(value)
-            return layer.add_weight(f"{name}_{suffix}", initializer=start, trainable=False)
+            # Replicas see a part of the batch each.
+            mean = tf.VariableAggregation.MEAN
+            return layer.add_weight(f"{name}_{suffix}", initializer=start, trainable=False, aggregation=mean)
 
         low, high = float_range(self.with_scale(self.scale, self.zero_point))
         return {"min": variable("min", float(low[0])), "max": variable("max", float(high[0]))}

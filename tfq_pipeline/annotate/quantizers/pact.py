@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import ActivationQuantizer
 from tfq_pipeline.annotate.quantizers.learned import in_units, learned, positive, positive_array
@@ -41,7 +40,6 @@ def pact(x: Any, level: Any, low_ratio: float, high_ratio: float, bits: int) -> 
     return quantized(x, level)
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class PACTActivation(ActivationQuantizer):
     """Activations with a learned clipping level and the plan's zero point.
 

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer, shared_axes
 from tfq_pipeline.annotate.quantizers.learned import in_units, learned, positive
@@ -57,7 +56,6 @@ def seq(w: Any, half: Any, top: float, shared: list[int], gradient_scale: float)
     return quantized(w, half)
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class SEQWeights(WeightQuantizer):
     """Weights of 2 or 3 bits without a 0. Files hold the odd integers, which take one bit more."""
 

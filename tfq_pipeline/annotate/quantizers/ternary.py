@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class TernaryWeights(WeightQuantizer):
     """Weights of 2 bits. Weights that are all 0 keep the plan's scale."""
 

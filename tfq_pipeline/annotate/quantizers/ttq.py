@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfq_pipeline.annotate.quantizers.base import Variables, WeightQuantizer, round_half_away, shared_axes
 from tfq_pipeline.annotate.quantizers.learned import in_units, learned, positive
@@ -59,7 +58,6 @@ def signs(w: Any, shared: list[int]) -> tuple[Any, Any]:
     return tf.cast(w > threshold, w.dtype), tf.cast(w < -threshold, w.dtype)
 
 
-@tf_keras.utils.register_keras_serializable(package="tfq")
 class TTQWeights(WeightQuantizer):
     """Weights of two learned levels and 0.
 
