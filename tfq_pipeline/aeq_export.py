@@ -57,8 +57,8 @@ def _names(recipe: Recipe, rules: Sequence[Rule]) -> list[str]:
     names = ["*"]
     for number, rule in enumerate(rules, 1):
         where, match = f"quantize: rule {number}", rule.match
-        if match.type is not None or match.position is not None:
-            what = "type" if match.type is not None else "position"
+        if unsaid := {"type", "position", "smaller_than"} & set(match.model_dump(exclude_none=True)):
+            what = min(unsaid)
             raise _unsayable(recipe, f"{where}: match.{what}", "match by op or name")
         name = match.name or "*"
         if name != "*" and not re.fullmatch(r"\*[^*?\[\]]+\*", name):
@@ -94,12 +94,12 @@ def _block(recipe: Recipe, quantize: Quantize, name: str) -> Iterator[dict[str, 
         yield wide
     for op in INT4_KERNELS:
         weights, activations = spec_for(quantize, Layer(text, "", op))
-        entry = _entry(recipe, op, _runnable(op, weights, activations), regex)
+        entry = _entry(recipe, op, runnable(op, weights, activations), regex)
         if wide is None or {**entry, "operation": "*"} != wide:
             yield entry
 
 
-def _runnable(op: str, weights: WeightSpec | None, activations: ActivationSpec | None) -> Spec:
+def runnable(op: str, weights: WeightSpec | None, activations: ActivationSpec | None) -> Spec:
     """What `passes.quantize` makes of a request, as far as it depends on the operator alone."""
     if weights is None or activations is None:
         return None, None

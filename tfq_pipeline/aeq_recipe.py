@@ -15,7 +15,9 @@ from tfq_pipeline.errors import BadInput
 _RANGES = {"min_max_uniform_quantize": "minmax", "MSE": "mse"}
 _GRANULARITIES = {"TENSORWISE": "tensor", "CHANNELWISE": "channel"}
 _OPERATIONS = {"CONV_2D_TRANSPOSE": "TRANSPOSE_CONV"}
-_ENDS = {"static8": "int8", "static16": "int16"}
+_ENDS_OF = {"INPUT": "inputs", "OUTPUT": "outputs"}
+# Types of inputs and outputs, by mode and bits of the activations.
+_END_OF = {"static8": "int8", "static16": "int16"}
 
 
 def to_document(entries: Sequence[Any], source: str) -> dict[str, Any]:
@@ -30,8 +32,14 @@ def to_document(entries: Sequence[Any], source: str) -> dict[str, Any]:
     """
     if not entries:
         raise BadInput(f"{source}: an empty list; give at least one entry of an ai-edge-quantizer recipe")
-    rules = [_rule(entry, f"{source}, entry {i}") for i, entry in enumerate(entries, 1)]
-    base = rules.pop(0) if not rules[0]["match"] and "weights" in rules[0] else None
+    rules, ends = [], dict[str, str]()
+    for number, entry in enumerate(entries, 1):
+        where = f"{source}, entry {number}"
+        if end := _ENDS_OF.get(_checked(entry, where)["operation"]):
+            ends[end] = _end(entry, where)
+        else:
+            rules += _rules(entry, where)
+    base = rules.pop(0) if rules and not rules[0]["match"] and "weights" in rules[0] else None
     quantize: dict[str, Any] = {"activations": {"mode": "float"}}
     if base is not None:
         quantize = {key: base[key] for key in ("weights", "activations")}
@@ -41,8 +49,7 @@ def to_document(entries: Sequence[Any], source: str) -> dict[str, Any]:
         rule["match"] = rule["match"] or {"name": "*"}
     modes = [r["activations"] for r in [*([base] if base else []), *rules] if "activations" in r]
     static = [mode for mode in modes if mode.get("mode") == "static"]
-    first = quantize["activations"]
-    end = _ENDS.get(f"{first['mode']}{first.get('bits', '')}", "float32")
+    end = _END_OF.get(_mode(quantize["activations"]), "float32")
     return {
         "version": 1,
         "description": "from an ai-edge-quantizer recipe",
@@ -50,31 +57,54 @@ def to_document(entries: Sequence[Any], source: str) -> dict[str, Any]:
             "fold_batch_norm",
             *([{"calibrate": {"method": "minmax"}}] if static else []),
             {"quantize": {**quantize, "rules": [*left, *rules]}},
-            {"convert": {"inputs": end, "outputs": end}},
+            {"convert": {"inputs": end, "outputs": end, **ends}},
         ],
     }
 
 
-def _rule(entry: Any, where: str) -> dict[str, Any]:
+def _checked(entry: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping) or not {"regex", "operation", "algorithm_key"} <= set(entry):
         raise BadInput(
             f"{where}: not an entry of an ai-edge-quantizer recipe; it wants regex, operation, algorithm_key"
         )
+    return entry
+
+
+def _end(entry: Mapping[str, Any], where: str) -> str:
+    """Type of the model's inputs or outputs, of an entry for INPUT or OUTPUT."""
+    if str(entry["regex"]) not in (".*", ""):
+        raise BadInput(
+            f"{where}: regex: '{entry['regex']}' for {entry['operation']}; here all have one type, write '.*'"
+        )
+    if entry["algorithm_key"] == "no_quantize":
+        return "float32"
+    config = entry.get("op_config") or {}
+    return _END_OF.get(_mode(_activations(config, config.get("activation_tensor_config"))), "float32")
+
+
+def _rules(entry: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """What an entry says, and what it leaves out behind it."""
     match = _match(str(entry["regex"]), str(entry["operation"]), where)
     algorithm = entry["algorithm_key"]
     if algorithm == "no_quantize":
-        return {"match": match, "skip": True}
+        return [{"match": match, "skip": True}]
     if algorithm not in _RANGES:
         raise BadInput(f"{where}: algorithm_key: is '{algorithm}'; known here are no_quantize, {', '.join(_RANGES)}")
     config = entry.get("op_config") or {}
     weights, activations = config.get("weight_tensor_config"), config.get("activation_tensor_config")
     if not weights:
         raise BadInput(f"{where}: op_config: has no weight_tensor_config; add it, or take no_quantize")
-    return {
+    if config.get("skip_checks"):
+        raise BadInput(
+            f"{where}: op_config: skip_checks: is true; here no file has what runtimes cannot run, leave it out"
+        )
+    rule = {
         "match": match,
         "weights": {**_weights(weights, where), "range": _RANGES[algorithm]},
         "activations": _activations(config, activations),
     }
+    least = config.get("min_weight_elements", 0)
+    return [rule] if not least else [rule, {"match": {**match, "smaller_than": least}, "skip": True}]
 
 
 def _match(regex: str, operation: str, where: str) -> dict[str, str]:
@@ -95,6 +125,10 @@ def _weights(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     if granularity not in _GRANULARITIES:
         raise BadInput(f"{where}: granularity: is '{granularity}'; known are {', '.join(_GRANULARITIES)}, BLOCKWISE_n")
     return {**found, "granularity": _GRANULARITIES[granularity]}
+
+
+def _mode(activations: Mapping[str, Any]) -> str:
+    return f"{activations['mode']}{activations.get('bits', '')}"
 
 
 def _activations(config: Mapping[str, Any], static: Mapping[str, Any] | None) -> dict[str, Any]:

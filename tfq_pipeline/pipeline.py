@@ -370,11 +370,10 @@ def _with_side_paths(state: State, made: Split, bits: int) -> tuple[State, dict[
 
 
 def _prune(state: State, config: Any) -> tuple[State, dict[str, Any]]:
-    ends = _ends(state)
+    known = _known(state)
 
     def skipped(op: LinearOp) -> bool:
-        known = state.parts.get(op.name, op.name)
-        layer = recipes.Layer(known, op.type, op.op, frozenset(ends.get(known, ())))
+        layer = known(op.name, op.type, op.op)
         return any(match.covers(layer) for match in config.skip)
 
     asked = {name: getattr(config, name) for name in ("pattern", "sparsity", "scope", "block")}
@@ -423,13 +422,23 @@ def _calibrate(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     }
 
 
-def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+def _known(state: State) -> Callable[[str, str, str | None], recipes.Layer]:
+    """What rules know of a layer, given its name, class and operator."""
     ends = _ends(state)
+    sizes = {op.name: op.kernel.size for op in state.graph.linear_ops()}
+
+    def layer(name: str, kind: str, op: str | None) -> recipes.Layer:
+        whole = state.parts.get(name, name)
+        return recipes.Layer(whole, kind, op, frozenset(ends.get(whole, ())), sizes.get(name))
+
+    return layer
+
+
+def _quantize(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    known = _known(state)
 
     def request(name: str, kind: str, op: str | None) -> LayerRequest:
-        known = state.parts.get(name, name)
-        layer = recipes.Layer(known, kind, op, frozenset(ends.get(known, ())))
-        weights, activations = recipes.spec_for(config, layer)
+        weights, activations = recipes.spec_for(config, known(name, kind, op))
         if weights is not None and weights.bits < (least := state.least_bits.get(name, 0)):
             weights = weights.model_copy(update={"bits": least})
         return _layer_request(weights, activations)

@@ -120,12 +120,14 @@ class Layer:
         type: its Keras class.
         op: its TFLite operator, None for a layer without weights.
         positions: "first" and "last" where it is that among the layers with weights.
+        elements: of its weights, None where it has none or they are not known.
     """
 
     name: str
     type: str
     op: str | None = None
     positions: frozenset[Position] = frozenset()
+    elements: int | None = None
 
 
 class Match(_Options):
@@ -135,11 +137,12 @@ class Match(_Options):
     type: Annotated[str, Field(min_length=1, description="Keras class, such as DepthwiseConv2D")] | None = None
     op: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$", description="TFLite operator, such as CONV_2D")] | None = None
     position: Annotated[Position | None, Field(description="of the layers with weights, the first or the last")] = None
+    smaller_than: Annotated[int, Field(ge=1, description="layers whose weights are fewer")] | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Match:
-        if self.name is None and self.type is None and self.op is None and self.position is None:
-            raise ValueError("matches nothing; give name, type, op or position")
+        if not self.model_dump(exclude_none=True):
+            raise ValueError(f"matches nothing; give {', '.join(list(type(self).model_fields)[:-1])} or smaller_than")
         return self
 
     def covers(self, layer: Layer) -> bool:
@@ -149,6 +152,7 @@ class Match(_Options):
             and (self.type is None or self.type == layer.type)
             and (self.op is None or self.op == layer.op)
             and (self.position is None or self.position in layer.positions)
+            and (self.smaller_than is None or (layer.elements is not None and layer.elements < self.smaller_than))
         )
 
 
