@@ -32,6 +32,7 @@ from tfq_pipeline.graph.tflite_graph import TfliteGraph
 from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower
 from tfq_pipeline.lowering.reference import fake_quantized
+from tfq_pipeline.lowering.steady import settled
 from tfq_pipeline.lowering.verify import Comparison, verify
 from tfq_pipeline.passes.accuracy_aware import Score, best, fall_back, score, sensitivity
 from tfq_pipeline.passes.adaround import adaround
@@ -722,6 +723,8 @@ def _convert(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     if state.plan is None:
         raise BadInput("recipe: 'convert' writes a plan; put 'quantize' before it")
     users = state.prepared.opened.layer_names
+    state = replace(state, plan=settled(state.graph, state.plan))
+    assert state.plan is not None
     names = {**users, **{part: users.get(layer, layer) for part, layer in state.parts.items()}}
     data = lower(state.graph, state.plan, config.inputs, config.outputs, state.about, names, state.converted)
     samples = (

@@ -207,7 +207,10 @@ CONSTANT_DIVISOR = frozenset({"divide", "true_divide"})
 FUSES_RELU = frozenset({"Add", "Subtract", "Multiply", "add", "subtract", "multiply"})
 
 # TFLite operators without weights that passes look for, by layer class or operation.
-OPERATORS: dict[str, str] = {"Add": "ADD", "add": "ADD", "GlobalAveragePooling2D": "MEAN"}
+OPERATORS: dict[str, str] = {
+    **dict.fromkeys(("Add", "add"), "ADD"),
+    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "mean"), "MEAN"),
+}
 
 RELU_LIMITS: dict[str, float | None] = {"relu": None, "relu6": 6.0}
 

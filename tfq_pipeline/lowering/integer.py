@@ -16,11 +16,20 @@ from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.tflite_graph import TfliteGraph, fused_activation
 from tfq_pipeline.lowering.rewrite_weights import write_weights
 from tfq_pipeline.lowering.zero_points import folded_zero_points, has_sums
-from tfq_pipeline.numerics.affine import Affine, from_range, lowest_stored, quantize, stored
+from tfq_pipeline.numerics.affine import Affine, from_range, lowest_stored, quantize, spread, stored
 from tfq_pipeline.plan import Plan
 from tfq_pipeline.tflite import edit
 from tfq_pipeline.tflite import flatbuffer as fb
-from tfq_pipeline.tflite.operators import CLIPS, FIXED_SCALE_16, FIXED_SCALES, LINEAR, SCALES, TYPE_BLIND, Scale
+from tfq_pipeline.tflite.operators import (
+    BETWEEN,
+    CLIPS,
+    FIXED_SCALE_16,
+    FIXED_SCALES,
+    LINEAR,
+    SCALES,
+    TYPE_BLIND,
+    Scale,
+)
 
 IoType = Literal["int8", "int16", "float32"]
 
@@ -82,7 +91,7 @@ def _carry_on(graph: TfliteGraph, op: fb.Op, found: dict[int, Affine], bits: int
         if output in found or output not in graph.names:
             continue
         if scale is Scale.PASSED_ON and reads and reads[0] in found:
-            found[output] = found[reads[0]]
+            found[output] = spread(found[reads[0]]) if op.name in BETWEEN else found[reads[0]]
         elif scale is not None and scale in FIXED_SCALES:
             step, zero_point = FIXED_SCALES[scale] if bits == 8 else (FIXED_SCALE_16, 0)
             found[output] = Affine(
@@ -255,7 +264,7 @@ class _Writer:
                 continue
             tensor = self.model.subgraphs[0].tensors[index]
             if index in self.graph.names:
-                wanted = self.scales[outputs[0]] if shares else self._scale(op, index)
+                wanted = self.scales[outputs[0]] if shares else spread(self._scale(op, index))
                 op.operator.inputs[position] = self._as(index, wanted)
             elif fb.type_name(tensor) == "FLOAT32" and fb.is_constant(self.model, tensor):
                 self._constant(op, position)

@@ -19,7 +19,7 @@ from tfq_pipeline.lowering.integer import (
     parameters,
     tensor_scales,
 )
-from tfq_pipeline.numerics.affine import Affine, fake_quantize
+from tfq_pipeline.numerics.affine import Affine, fake_quantize, spread
 from tfq_pipeline.passes.calibrate import scale_source
 from tfq_pipeline.plan import FLOAT, Plan, TensorPlan
 from tfq_pipeline.tflite import edit
@@ -60,10 +60,19 @@ def _passed_on(graph: Graph, plan: Plan) -> dict[str, TensorPlan]:
     tensors = graph.tensors()
     sources = {t.name: scale_source(tensors, t.name) for t in tensors if t.same_scale_as is not None}
     return {
-        name: plan.activations[source]
+        name: _with_values_between(plan.activations[source])
         for name, source in sources.items()
         if source in plan.activations and name not in plan.floats
     }
+
+
+def _with_values_between(planned: TensorPlan) -> TensorPlan:
+    """The grid on which an operator that writes values between those that it reads rounds; that of all others holds
+    theirs too."""
+    if planned.affine is None:
+        return planned
+    affine = spread(planned.affine)
+    return replace(planned, bits=affine.bits, affine=affine)
 
 
 def float_activations(graph: Graph, plan: Plan) -> Outputs:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfq_pipeline.graph.protocol import LinearOp
+from tfq_pipeline.lowering.steady import bias_scale, rounded_steadily
 from tfq_pipeline.lowering.zero_points import has_sums
-from tfq_pipeline.numerics.affine import Affine
+from tfq_pipeline.numerics.affine import Affine, spread
 from tfq_pipeline.numerics.fixed_point import excess_of_double_rounding
 from tfq_pipeline.plan import TensorPlan
 from tfq_pipeline.tflite import edit
@@ -54,14 +55,19 @@ def write_weights(
             op.operator.builtinOptions.asymmetricQuantizeInputs = True
         return ()
     # Integer kernels of convolutions want a bias, be it 0.
-    scale = bias_scale(float(source.scale[0]), planned.affine)
+    scale = bias_scale(float(spread(source).scale[0]), planned.affine)
     bias = edit.own_constant(model, op, at.bias, f"{fb.text(weights.name)}_bias")
     kind = "INT32" if source.bits <= 8 else "INT64"
     bias.shape = np.array([layer.channels], np.int32)
-    excess: np.ndarray | float = 0.0
-    if target is not None and op.name in ROUNDED_TWICE and planned.bits <= 4 and source.bits <= 8:
-        excess = excess_of_double_rounding(scale / float(target.scale[0]))
-    fb.set_array(model, bias, kind, quantized_bias(layer.bias, scale, layer.channels, kind, excess))
+    if target is not None and max(source.bits, target.bits) < 8:
+        values, _ = rounded_steadily(layer, planned.affine, source, target)
+        values = np.clip(values, -_INT32_MAX, _INT32_MAX).astype(np.int32)
+    else:
+        excess: np.ndarray | float = 0.0
+        if target is not None and op.name in ROUNDED_TWICE and planned.bits <= 4 and source.bits <= 8:
+            excess = excess_of_double_rounding(scale / float(target.scale[0]))
+        values = quantized_bias(layer.bias, scale, layer.channels, kind, excess)
+    fb.set_array(model, bias, kind, values)
     bias.quantization = edit.quantization(scale, np.zeros(len(scale)), 0)
     return ()
 
@@ -86,11 +92,6 @@ def _decoded(model: Any, op: fb.Op, position: int) -> Any:
     made = edit.add_tensor(model, graph.tensors[index], f"{fb.text(graph.tensors[index].name)}_decoded", "FLOAT32")
     op.operator.inputs[position] = made
     return edit.operator(model, "DEQUANTIZE", [index], [made])
-
-
-def bias_scale(input_scale: float, weights: Affine) -> np.ndarray:
-    """Scale of an integer bias: input scale times weight scale, in float64."""
-    return input_scale * weights.scale.astype(np.float64)
 
 
 def quantized_bias(

@@ -205,6 +205,20 @@ def stored(affine: Affine) -> Affine:
     return replace(affine, bits=bits, zero_point=affine.zero_point + np.int32(shift), symmetric=False, narrow=False)
 
 
+def spread(affine: Affine) -> Affine:
+    """The values of an activation of fewer than 8 bits in integers as far apart as int8 allows: of 4 bits -128, -112 to
+    112. All others as they are, and those whose scale float32 cannot divide.
+
+    Kernels that round a sum twice leave more bits to the first rounding where the sum counts such integers, so that
+    they come closer to one rounding.
+    """
+    shift = max(8 - affine.bits, 0)
+    scale = np.ldexp(affine.scale, -shift)
+    if not shift or (scale < np.finfo(np.float32).tiny).any():
+        return affine
+    return replace(affine, bits=8, scale=scale, zero_point=affine.zero_point << shift)
+
+
 def lowest_stored(affine: Affine) -> int:
     """The lowest integer of an activation as files have it."""
     return affine.qmin + int(stored(affine).zero_point[0] - affine.zero_point[0])

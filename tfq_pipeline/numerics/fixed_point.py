@@ -96,6 +96,40 @@ def excess_of_double_rounding(real: np.ndarray | float) -> np.ndarray:
     return np.where(shift < 0, 0.5 / fraction, 0.0)
 
 
+def steady_bias(
+    bias: np.ndarray, real: np.ndarray, gap: int, lowest: int, highest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The integer near each bias with which sums give what they give with the bias itself, however often a kernel
+    rounds.
+
+    Sums of an activation of few bits lie `gap` apart, and between few results there are few limits: a bias can be moved
+    until no sum lies where one rounding and two differ. Where no integer does that at all limits, the one that does at
+    the most is taken.
+
+    Args:
+        bias: float64 [channels], in units of the sum.
+        real: the multipliers, positive, float64 [channels].
+        gap: sums without a bias are multiples of it.
+        lowest, highest: of the results, the zero point taken off.
+
+    Returns:
+        The biases, int64 [channels], and by how many units of the sum each may be off before a result changes, float64
+        [channels]; below 0 where one did.
+    """
+    early = excess_of_double_rounding(real)[:, None, None]
+    limits = (np.arange(lowest, highest) + 0.5) / real[:, None]
+    # The least bias with which the sum that is the first to pass a limit still passes it.
+    least = (limits - gap * np.ceil((limits - bias[:, None]) / gap))[:, None]
+    tried = np.rint(bias)[:, None] + np.arange(-gap // 2, gap // 2 + 1)
+    room = np.minimum(tried[..., None] - least, least + gap - early - tried[..., None])
+    margins = room.min(axis=2)
+    # A margin is below half the gap.
+    best = np.argmax((room > 0).sum(axis=2) + margins / gap, axis=1)[:, None]
+    exact = (bias[:, None] - least[:, 0]).min(axis=1), (least[:, 0] + gap - bias[:, None]).min(axis=1)
+    margin = np.minimum(np.take_along_axis(margins, best, axis=1)[:, 0], np.minimum(*exact))
+    return np.take_along_axis(tried, best, axis=1)[:, 0].astype(np.int64), margin
+
+
 def multiply_by_quantized_multiplier_single_rounding(
     x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int
 ) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from tfq_pipeline.calibration import WEIGHT_RANGES
 from tfq_pipeline.errors import BadInput, UnsupportedLayer
 from tfq_pipeline.graph.protocol import Graph, LinearOp, Tensor
-from tfq_pipeline.numerics.affine import EMPTY_RANGE, Affine, channel_rows, from_range
+from tfq_pipeline.numerics.affine import EMPTY_RANGE, Affine, channel_rows, from_range, spread
 from tfq_pipeline.numerics.grouping import to_groups
 from tfq_pipeline.passes.calibrate import Calibration, Range, scale_source, shared_scales
 from tfq_pipeline.plan import FLOAT, Granularity, Plan, TensorPlan
@@ -19,13 +19,15 @@ from tfq_pipeline.tflite.operators import (
     GROUPED,
     INT4_KERNELS,
     LEAST_GROUPED_INPUTS,
+    ROUNDED_ZERO_POINT,
     SCALE_PER_CHANNEL,
     SUMS_OF_GROUPS,
     Reads,
 )
 
-# The fewest bits of the model's inputs: whoever calls it fills them, and clips to what the type holds.
-_LEAST_INPUT_BITS = 8
+# The fewest bits of the model's inputs: whoever calls it fills them, and clips to what the type holds. And of what
+# kernels of `ROUNDED_ZERO_POINT` write.
+_LEAST_BITS = 8
 
 # Leaves a bias of int32 one bit of room for the sum it is added to.
 _LARGEST_BIAS = 2.0**30
@@ -103,10 +105,12 @@ def quantize(
     reasons: dict[str, str] = {}
     wanted = _activation_requests(tensors, asked)
     inputs = {spec.name for spec in graph.inputs}
-    for name in inputs & set(wanted):
-        if wanted[name].bits < _LEAST_INPUT_BITS:
-            wanted[name] = replace(wanted[name], bits=_LEAST_INPUT_BITS)
-            reasons[name] = f"inputs of a model have {_LEAST_INPUT_BITS} bits or more"
+    least = dict.fromkeys(inputs, "inputs of a model")
+    least.update({t.name: f"outputs of {t.op}" for t in tensors if t.op in ROUNDED_ZERO_POINT})
+    for name in set(least) & set(wanted):
+        if wanted[name].bits < _LEAST_BITS:
+            wanted[name] = replace(wanted[name], bits=_LEAST_BITS)
+            reasons[name] = f"{least[name]} have {_LEAST_BITS} bits or more"
     if calibration is not None:
         calibration = replace(calibration, ranges=_filled(tensors, calibration.ranges))
     for tensor in tensors:
@@ -123,7 +127,7 @@ def quantize(
     weights: dict[str, TensorPlan] = {}
     for op in linear.values():
         spec = asked[op.name].weights
-        source = None if op.name in floats else activations[scale_source(tensors, op.input)].affine
+        source = None if op.name in floats else read_by_kernels(activations[scale_source(tensors, op.input)])
         if spec is None:
             weights[op.name] = FLOAT
             continue
@@ -290,10 +294,16 @@ def widened(graph: Graph, plan: Plan, bits: int) -> dict[str, TensorPlan]:
         planned = plan.weights[op.name]
         if planned.is_float or planned.bits >= bits:
             continue
-        source = None if op.name in plan.floats else plan.activations.get(scale_source(tensors, op.input))
+        read = None if op.name in plan.floats else plan.activations.get(scale_source(tensors, op.input))
         asked = Request(bits, symmetric=True, granularity="channel", decoded=planned.decoded)
-        found[op.name] = replace(weight_plan(op, asked, None if source is None else source.affine), kept=planned.kept)
+        source = None if read is None else read_by_kernels(read)
+        found[op.name] = replace(weight_plan(op, asked, source), kept=planned.kept)
     return found
+
+
+def read_by_kernels(planned: TensorPlan) -> Affine | None:
+    """The integers in which a linear operator reads an activation; None where that is float."""
+    return None if planned.affine is None else spread(planned.affine)
 
 
 def half_precision(scale: np.ndarray) -> np.ndarray:

@@ -102,6 +102,13 @@ FIXED_SCALE_16 = 1.0 / 32768.0
 # Operators that the range of their output computes too, by saturation: their input may have its scale.
 CLIPS = frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
 
+# Operators that pass a scale on and write values between those that they read.
+BETWEEN = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
+
+# Operators whose kernels round the zero point that they read to steps of what they write: half a step of fewer bits
+# would be too much. They write 8 bits or more.
+ROUNDED_ZERO_POINT = frozenset({"MEAN"})
+
 # Operators that read a tensor of any type for its shape alone.
 TYPE_BLIND = frozenset({"RANK", "SHAPE"})
 

@@ -24,7 +24,7 @@ from tfq_pipeline.graph.keras_layers import LINEAR
 from tfq_pipeline.graph.protocol import LinearOp, Weights
 from tfq_pipeline.numerics.affine import Affine, float_range, from_range
 from tfq_pipeline.passes.calibrate import scale_source, shared_scales
-from tfq_pipeline.passes.quantize import with_legal_scales
+from tfq_pipeline.passes.quantize import read_by_kernels, with_legal_scales
 from tfq_pipeline.plan import Plan, TensorPlan
 from tfq_pipeline.train.checkpoint import Checkpoint, assign, fingerprint
 from tfq_pipeline.train.companion import Companion
@@ -362,7 +362,8 @@ def _extract(model: Any, graph: KerasGraph, plan: Plan) -> tuple[KerasGraph, Pla
     for op in trained.linear_ops():
         planned = plan.weights[op.name]
         if planned.affine is not None:
-            source = None if op.name in plan.floats else moved.activations[scale_source(tensors, op.input)].affine
+            read = moved.activations.get(scale_source(tensors, op.input))
+            source = None if op.name in plan.floats or read is None else read_by_kernels(read)
             bits, scale, values = learned[op.name]
             affine = replace(planned.affine, bits=bits, scale=scale)
             affine = with_legal_scales(op, affine, source, planned.group_size)

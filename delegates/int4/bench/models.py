@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from tfq_pipeline.lowering.rewrite_weights import bias_scale, quantized_bias
+from tfq_pipeline.lowering.rewrite_weights import quantized_bias
+from tfq_pipeline.lowering.steady import bias_scale
 from tfq_pipeline.numerics.affine import from_range, quantize, weight_range
 from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.operators import LINEAR

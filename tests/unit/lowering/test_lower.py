@@ -14,6 +14,7 @@ from tfq_pipeline.importers.op_layer import HardSigmoid, HardSwish, OpLayer
 from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower, lower_float
 from tfq_pipeline.lowering.reference import fake_quantized
+from tfq_pipeline.lowering.steady import settled
 from tfq_pipeline.lowering.verify import verify
 from tfq_pipeline.passes.calibrate import calibrate
 from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
@@ -267,6 +268,83 @@ def test_activations_of_few_bits_take_no_more_values_in_the_file(bits, backend):
     assert len(seen) >= 8
     assert all(values.min() >= 128 - 2**bits for values in seen)
     assert any(len(np.unique(values)) == 2**bits for values in seen)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_layers_between_activations_of_4_bits_give_what_exact_sums_give_to_the_last_value(backend):
+    tf_keras.utils.set_random_seed(5)
+    random = tf_keras.initializers.RandomNormal(stddev=0.1, seed=3)
+    image = tf_keras.Input((10, 10, 4), name="image")
+    x = layers.Conv2D(16, 1, activation="relu", name="first")(image)
+    x = layers.DepthwiseConv2D(3, activation="relu", bias_initializer=random, name="depthwise")(x)
+    x = layers.Conv2D(24, 1, bias_initializer=random, name="signed")(x)
+    x = layers.Conv2D(24, 1, activation="relu", bias_initializer=random, name="last")(x)
+    noise = np.random.default_rng(0).normal(size=(96, 10, 10, 4)).astype(np.float32)
+    data = Data("noise", lambda: iter([Batch((noise,))]), 96)
+    graph, plan = planned(tf_keras.Model(image, x), data, 4, backend=backend, activations=4)
+    moved = settled(graph, plan)
+    for op in graph.linear_ops():
+        np.testing.assert_array_equal(
+            moved.weights[op.name].integers(op.kernel), plan.weights[op.name].integers(op.kernel)
+        )
+        np.testing.assert_allclose(moved.weights[op.name].affine.scale, plan.weights[op.name].affine.scale, rtol=5.1e-3)
+    assert _otherwise(graph, plan, noise) > 0
+    assert _otherwise(graph, moved, noise) == 0
+
+
+def _otherwise(graph, plan, noise):
+    """How many values of layers behind the first the file rounds otherwise than sums in double of what they read."""
+    file = lower(graph, plan, "int8", "int8", {})
+    tensors = fb.read(file).subgraphs[0].tensors
+    steps = {
+        float(fb.scales(t)[0]): i
+        for i, t in enumerate(tensors)
+        if len(fb.scales(t)) == 1
+        and fb.type_name(t) == "INT8"
+        and not any(part in fb.text(t.name) for part in ("_unclipped", "lowest_of_"))
+    }
+    ops = graph.linear_ops()
+    grids = {name: plan.activations[name].affine for name in [op.output for op in ops]}
+    runner = open_model(file, keep_tensors=True, default_delegates=False)
+    wanted = [steps[float(grid.scale[0])] for grid in grids.values()]
+    raw = dict(zip(grids, runner.run_raw([runner.input_ports[0].to_file(noise)], wanted), strict=True))
+    found = 0
+    for op in ops[1:]:
+        read, written = grids[op.input], grids[op.output]
+        # Files hold 4 bits at the upper end of int8.
+        x = (raw[op.input].astype(np.float64) - 120 - read.zero_point[0]) * read.scale[0]
+        kernel = plan.weights[op.name].represented(op.kernel).astype(np.float64)
+        if op.op == "DEPTHWISE_CONV_2D":
+            windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+            sums = np.einsum("bhwcyx,yxc->bhwc", windows, kernel[0])
+        else:
+            sums = np.einsum("bhwi,oi->bhwo", x, kernel[:, 0, 0])
+        integers = np.floor((sums + op.bias) / written.scale[0] + 0.5) + written.zero_point[0]
+        found += int((np.clip(integers, -8, 7) + 120 != raw[op.output]).sum())
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layer", [layers.AveragePooling2D(4), layers.GlobalAveragePooling2D()])
+def test_means_of_activations_of_4_bits_have_8(layer, backend):
+    x = np.random.default_rng(0).uniform(-1, 1, (48, 8, 8, 4)).astype(np.float32)
+    data = Data("noise", lambda: iter([Batch((x,))]), 48)
+    graph, plan = planned(single(layer), data, 8, backend=backend, activations=4)
+    file = lower(graph, plan, "int8", "int8", {})
+    (op,) = (op for op in fb.ops(fb.read(file)) if op.name in ("MEAN", "AVERAGE_POOL_2D"))
+    (tensor,) = op.outputs
+    index = int(op.operator.outputs[0])
+    values = open_model(file, keep_tensors=True, default_delegates=False).run_raw(
+        [open_model(file).input_ports[0].to_file(x)], [index]
+    )[0]
+    assert len(np.unique(values)) > 16
+    mean = graph.tensors()[2].name
+    source = plan.activations.get(mean, plan.activations[graph.tensors()[1].name])
+    step = source.affine.scale[0] / (1 if mean in plan.activations else 16)
+    assert fb.scales(tensor)[0] == pytest.approx(step)
+    if mean in plan.activations:
+        assert plan.activations[mean].bits == 8
+        assert plan.reasons[mean] == "outputs of MEAN have 8 bits or more"
 
 
 def test_inputs_and_fixed_scales_keep_8_bits():

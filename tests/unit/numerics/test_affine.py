@@ -17,6 +17,7 @@ from tfq_pipeline.numerics.affine import (
     from_range,
     lowest_stored,
     quantize,
+    spread,
     stored,
     weight_range,
 )
@@ -36,8 +37,8 @@ def parameters(draw: st.DrawFn) -> Affine:
 def parameters_and_values(draw: st.DrawFn) -> tuple[Affine, np.ndarray]:
     affine = draw(parameters())
     low, high = (float(bound[0]) for bound in float_range(affine))
-    spread = st.floats(-0.2, 1.2).map(lambda t: low + t * (high - low))
-    return affine, np.array(draw(st.lists(spread, min_size=1, max_size=20)), np.float32)
+    values = st.floats(-0.2, 1.2).map(lambda t: low + t * (high - low))
+    return affine, np.array(draw(st.lists(values, min_size=1, max_size=20)), np.float32)
 
 
 @often
@@ -63,6 +64,21 @@ def test_integers_of_a_file_saturate_at_the_top_of_fewer_bits_and_need_their_bot
     assert integers.dtype == (np.int8 if affine.bits <= 8 else np.int16)
     clipped = np.maximum(integers, lowest_stored(affine))
     np.testing.assert_array_equal(dequantize(clipped, held), fake_quantize(x, affine))
+
+
+@often
+@given(parameters_and_values())
+def test_integers_far_apart_stand_for_the_same_values(case):
+    affine, x = case
+    assume(affine.scale[0] > 2.0**-100 and not affine.narrow)
+    far, step = spread(affine), 2 ** max(8 - affine.bits, 0)
+    integers = quantize(x, affine).astype(np.int32) - affine.zero_point
+    np.testing.assert_array_equal(quantize(fake_quantize(x, affine), far) - far.zero_point, step * integers)
+    np.testing.assert_array_equal(fake_quantize(fake_quantize(x, affine), far), fake_quantize(x, affine))
+    assert far.bits == max(affine.bits, 8)
+    if affine.bits < 8:
+        ends = np.array([-(2 ** (affine.bits - 1)), 2 ** (affine.bits - 1) - 1]) - affine.zero_point
+        np.testing.assert_array_equal(step * ends + far.zero_point, [-128, 128 - step])
 
 
 @often

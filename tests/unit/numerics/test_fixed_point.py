@@ -63,6 +63,29 @@ def test_the_excess_of_two_roundings_is_what_sums_show_in_the_mean(real):
     assert fixed_point.excess_of_double_rounding(real) * real == pytest.approx(mean, abs=1.5e-3)
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(0, 15), (-7, 8), (0, 3)])
+def test_with_a_steady_bias_every_rounding_gives_what_exact_arithmetic_gives(lowest, highest):
+    rng = np.random.default_rng(0)
+    real, bias, gap = 2.0 ** rng.uniform(-9, -6, 200), rng.normal(0, 300, 200), 16
+    found, margin = fixed_point.steady_bias(bias, real, gap, lowest, highest)
+    assert np.abs(found - bias).max() <= gap / 2 + 1
+    steady = np.flatnonzero(margin > 0.05)
+    assert steady.size >= 20
+    # Halves of negative results are rounded in two ways, which a bias cannot please at once.
+    roundings = [
+        fixed_point.multiply_by_quantized_multiplier_upward,
+        fixed_point.multiply_by_quantized_multiplier_single_rounding,
+        *([fixed_point.multiply_by_quantized_multiplier] if lowest == 0 else []),
+    ]
+    sums = gap * np.arange(-1000, 1000)
+    for channel in steady:
+        exact = [half_up(Fraction(real[channel]) * (int(a) + Fraction(bias[channel]))) for a in sums]
+        multiplier, shift = fixed_point.quantize_multiplier(real[channel])
+        for rounded in roundings:
+            given = rounded((sums + found[channel]).astype(np.int32), multiplier, int(shift))
+            np.testing.assert_array_equal(np.clip(given, lowest, highest), np.clip(exact, lowest, highest))
+
+
 def test_arguments_broadcast_per_channel():
     x = np.arange(-12, 12, dtype=np.int32).reshape(2, 3, 4) * 1001
     multiplier, shift = fixed_point.quantize_multiplier(np.array([0.3, 0.001, 1.7, 0.0]))
