@@ -47,7 +47,7 @@ from tfq_pipeline.passes.dense_and_sparse import dense_and_sparse
 from tfq_pipeline.passes.gptq import gptq
 from tfq_pipeline.passes.high_bias_absorption import high_bias_absorption
 from tfq_pipeline.passes.outlier_channels import outlier_channels
-from tfq_pipeline.passes.prune import Pruning, prune
+from tfq_pipeline.passes.prune import Pruning, prune, takers
 from tfq_pipeline.passes.quantease import quantease
 from tfq_pipeline.passes.quantize import LayerRequest, Request, widened
 from tfq_pipeline.passes.quantize import quantize as plan_layers
@@ -370,7 +370,8 @@ def _with_side_paths(state: State, made: Split, bits: int) -> tuple[State, dict[
     return split, {"channels": {name: channels.tolist() for name, channels in made.channels.items()}}
 
 
-def _prune(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+def _pruning(state: State, config: Any) -> tuple[Pruning, Callable[[LinearOp], bool]]:
+    """What a recipe asks of zeros, and whether a layer is to have none."""
     known = _known(state)
 
     def skipped(op: LinearOp) -> bool:
@@ -378,12 +379,17 @@ def _prune(state: State, config: Any) -> tuple[State, dict[str, Any]]:
         return any(match.covers(layer) for match in config.skip)
 
     asked = {name: getattr(config, name) for name in ("pattern", "sparsity", "scope", "block")}
-    made = prune(state.graph, Pruning(**{name: value for name, value in asked.items() if value is not None}), skipped)
-    entry = {
-        "sparsity": {name: round(1.0 - float(mask.mean()), 4) for name, mask in made.kept.items()},
-        "whole": dict(made.whole),
-    }
+    return Pruning(**{name: value for name, value in asked.items() if value is not None}), skipped
+
+
+def _prune(state: State, config: Any) -> tuple[State, dict[str, Any]]:
+    made = prune(state.graph, *_pruning(state, config))
+    entry = {"sparsity": _sparsity(made.kept), "whole": dict(made.whole)}
     return replace(state, graph=made.graph, reference=state.graph, kept=made.kept), entry
+
+
+def _sparsity(kept: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: round(1.0 - float(mask.mean()), 4) for name, mask in kept.items()}
 
 
 def _ends(state: State) -> dict[str, set[recipes.Position]]:
@@ -646,11 +652,23 @@ def _scorer(state: State, held_out: Data) -> Callable[[Graph, Plan], Score]:
 
 def _qat(state: State, config: Any) -> tuple[State, dict[str, Any]]:
     from tfq_pipeline.train.oscillation import Oscillation
+    from tfq_pipeline.train.pruning import Sparsification
 
     oscillation = None if config.oscillations is None else Oscillation(**config.oscillations.model_dump())
+    more, entry = dict[str, Any](), dict[str, Any]()
+    if (rising := config.sparsify) is not None:
+        if state.kept:
+            raise BadInput("recipe: qat: sparsify: 'prune' has chosen the zeros already; leave one of them out")
+        asked, skipped = _pruning(state, rising)
+        ops, entry["whole"] = takers(state.graph, asked, skipped, "qat.sparsify")
+        layers = tuple(op.name for op in ops)
+        more["sparsification"] = Sparsification(asked, layers, rising.start, rising.end, rising.every)
     stages = [(stage.bits, stage.epochs) for stage in config.progressive]
-    trained = _trained(state, config, stages, oscillation=oscillation)
-    return replace(state, graph=trained.graph, plan=trained.plan, reference=None), {"history": trained.history}
+    trained = _trained(state, config, stages, oscillation=oscillation, **more)
+    if rising is not None:
+        kept = {name: trained.plan.weights[name].kept for name in more["sparsification"].layers}
+        entry["sparsity"] = _sparsity(kept)
+    return replace(state, graph=trained.graph, plan=trained.plan, reference=None), {"history": trained.history, **entry}
 
 
 def _learn_bits(state: State, config: Any) -> tuple[State, dict[str, Any]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -266,15 +266,9 @@ class DenseAndSparse(_SidePaths):
     gain: Annotated[float, Field(gt=0, le=1, description="share that squared ranges have to fall to")] = 0.7
 
 
-class Prune(_Pass):
-    """Sets weights to 0 that stay it to the end (Han 2015; Mishra 2021; Lee 2021)."""
+class _Zeros(_Options):
+    """Which weights become 0."""
 
-    kind: ClassVar[str] = "prune"
-    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
-    pattern: Annotated[
-        Literal["magnitude", "2:4", "block"],
-        Field(description="any weights, two of every four neighbouring input channels, or blocks of input channels"),
-    ] = "magnitude"
     sparsity: Annotated[float, Field(gt=0, lt=1, description="share of the weights that go")] = 0.5
     scope: Annotated[
         Literal["layer", "model"],
@@ -287,11 +281,43 @@ class Prune(_Pass):
     )
 
     @model_validator(mode="after")
-    def _options_are_used(self) -> Prune:
-        if self.block is not None and self.pattern != "block":
-            raise ValueError(f"block belongs to pattern block, not to {self.pattern}; leave it out")
+    def _block_is_used(self) -> Self:
+        if self.block is not None and (pattern := getattr(self, "pattern", None)) != "block":
+            raise ValueError(f"block belongs to pattern block, not to {pattern}; leave it out")
+        return self
+
+
+class Prune(_Pass, _Zeros):
+    """Sets weights to 0 that stay it to the end (Han 2015; Mishra 2021; Lee 2021)."""
+
+    kind: ClassVar[str] = "prune"
+    after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
+    pattern: Annotated[
+        Literal["magnitude", "2:4", "block"],
+        Field(description="any weights, two of every four neighbouring input channels, or blocks of input channels"),
+    ] = "magnitude"
+
+    @model_validator(mode="after")
+    def _half_of_every_layer(self) -> Prune:
         if self.pattern == "2:4" and (self.sparsity, self.scope) != (0.5, "layer"):
             raise ValueError("pattern 2:4 takes half of every layer; leave sparsity and scope out")
+        return self
+
+
+class Sparsify(_Zeros):
+    """Weights become 0 while they train, more and more (Zhu and Gupta 2017)."""
+
+    pattern: Annotated[Literal["magnitude", "block"], Field(description="any weights, or blocks of input channels")] = (
+        "magnitude"
+    )
+    start: Annotated[float, Field(ge=0, lt=1, description="share at the first step")] = 0.0
+    end: Annotated[float, Field(gt=0, le=1, description="share of the training after which it rises no more")] = 0.75
+    every: Annotated[int, Field(ge=1, description="steps between two choices of the weights that go")] = 20
+
+    @model_validator(mode="after")
+    def _rises(self) -> Sparsify:
+        if self.start > self.sparsity:
+            raise ValueError(f"start is {self.start:g}, more than sparsity, {self.sparsity:g}; the share rises")
         return self
 
 
@@ -484,6 +510,7 @@ class Qat(_Training):
         ),
     ] = "min_max"
     oscillations: Oscillations | None = None
+    sparsify: Sparsify | None = None
     progressive: Annotated[
         tuple[Stage, ...], Field(strict=False, description="trainings with more bits first (Zhuang 2018), bits falling")
     ] = ()
@@ -495,6 +522,12 @@ class Qat(_Training):
             raise ValueError(
                 f"bits of progressive do not fall, they are {bits}; write as in [{{bits: 8}}, {{bits: 6}}]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_training_sparsifies(self) -> Qat:
+        if self.sparsify is not None and self.progressive:
+            raise ValueError("sparsify is for one training, progressive makes several; leave one of them out")
         return self
 
     @model_validator(mode="after")

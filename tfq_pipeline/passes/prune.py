@@ -66,6 +66,26 @@ def prune(graph: Graph, asked: Pruning, skipped: Callable[[LinearOp], bool] = la
     Raises:
         BadInput: where all layers do.
     """
+    ops, whole = takers(graph, asked, skipped, "prune")
+    kept = masks({op.name: np.abs(op.kernel) for op in ops}, asked)
+    zeros = {op.name: Weights(np.where(kept[op.name], op.kernel, np.float32(0)), op.bias) for op in ops}
+    return Pruned(graph.with_weights(zeros), kept, whole)
+
+
+def takers(
+    graph: Graph, asked: Pruning, skipped: Callable[[LinearOp], bool], option: str
+) -> tuple[list[LinearOp], dict[str, str]]:
+    """The layers that take a pattern, and by layer that keeps all its weights, why.
+
+    Args:
+        graph: folded.
+        asked: pattern and share.
+        skipped: whether a layer is to keep all its weights.
+        option: of the recipe that asks, for messages.
+
+    Raises:
+        BadInput: where no layer does.
+    """
     whole, ops = {}, []
     for op in graph.linear_ops():
         reason = "the recipe skips it" if skipped(op) else _why_whole(op, asked)
@@ -76,12 +96,10 @@ def prune(graph: Graph, asked: Pruning, skipped: Callable[[LinearOp], bool] = la
     if not ops:
         reasons = "; ".join(f"'{name}': {reason}" for name, reason in whole.items())
         raise BadInput(
-            f"recipe: prune: no layer takes pattern {asked.pattern} ({reasons}); "
+            f"recipe: {option}: no layer takes pattern {asked.pattern} ({reasons}); "
             "take another pattern or block, or skip fewer layers"
         )
-    kept = _masks({op.name: np.abs(op.kernel) for op in ops}, asked)
-    zeros = {op.name: Weights(np.where(kept[op.name], op.kernel, np.float32(0)), op.bias) for op in ops}
-    return Pruned(graph.with_weights(zeros), kept, whole)
+    return ops, whole
 
 
 def _why_whole(op: LinearOp, asked: Pruning) -> str | None:
@@ -94,7 +112,8 @@ def _why_whole(op: LinearOp, asked: Pruning) -> str | None:
     return None if channels % size == 0 else f"its {channels} input channels are no multiple of {size}"
 
 
-def _masks(magnitudes: Mapping[str, np.ndarray], asked: Pruning) -> dict[str, np.ndarray]:
+def masks(magnitudes: Mapping[str, np.ndarray], asked: Pruning) -> dict[str, np.ndarray]:
+    """Which weights stay, bool by layer, given their magnitudes by layer in TFLite's layout."""
     if asked.pattern == "2:4":
         return {name: n_of_m(values, 2, 4) for name, values in magnitudes.items()}
     # Of a block the root of the mean square, so that LAMP's squares are those of blocks.

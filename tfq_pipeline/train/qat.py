@@ -7,8 +7,9 @@ will see.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from tfq_pipeline.train.distillation import (
 )
 from tfq_pipeline.train.learned_bits import Budget, LearnedBits, LearningBits, budget
 from tfq_pipeline.train.oscillation import UNIFORM, Oscillation, SteadyWeights
-from tfq_pipeline.train.pruning import SparseWeights
+from tfq_pipeline.train.pruning import RisingSparsity, SparseWeights, Sparsification
 from tfq_pipeline.train.trainer import Trainer
 
 
@@ -60,6 +61,7 @@ class Training:
         distillation: what a teacher has a say in, None for labels alone.
         bits: how bits of weights are learned, None to keep the plan's.
         oscillation: what is done about weights that oscillate on the grids of "min_max" and "lsq", None for nothing.
+        sparsification: how weights become 0 on the way, None to leave them.
     """
 
     epochs: int
@@ -75,6 +77,7 @@ class Training:
     distillation: Distillation | None = None
     bits: LearnedBits | None = None
     oscillation: Oscillation | None = None
+    sparsification: Sparsification | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +256,10 @@ def qat(
             f"training on {data.name}: the loss became NaN; "
             f"lower learning_rate (now {options.learning_rate:g}) in the recipe"
         )
+    for companion in companions:
+        if isinstance(companion, RisingSparsity):
+            zeros = companion.kept()
+            plan = plan.with_weights({name: replace(plan.weights[name], kept=mask) for name, mask in zeros.items()})
     return Trained(*_extract(model, graph, plan), history)
 
 
@@ -271,8 +278,19 @@ def _companions(
         quantizers = {name: _weight_quantizer(model, name) for name in spending.widths}
         found.append(LearningBits(quantizers, spending, options.bits, history))
     if sparse := [op for op in graph.linear_ops() if plan.weights[op.name].kept is not None]:
-        kernels = [_kernel_and_mask(model, op, plan.weights[op.name], options.weights) for op in sparse]
-        found.append(SparseWeights(kernels, history))
+        masked = []
+        for op in sparse:
+            kernel = _kernel_with_zeros(model, op, plan.weights[op.name], options.weights)
+            mask = plan.weights[op.name].kept
+            assert mask is not None
+            masked.append((kernel, LINEAR[op.type].from_tflite(mask, tuple(kernel.shape))))
+        found.append(SparseWeights(masked, history))
+    if (rising := options.sparsification) is not None:
+        if steps is None:
+            raise BadInput(
+                "recipe: qat: sparsify: wants training data whose number of samples is known; give 'samples'"
+            )
+        found.append(RisingSparsity(_layouts(model, graph, plan, options, rising.layers), rising, steps, history))
     if options.oscillation is not None:
         # After pruned weights are 0 again.
         planned = [name for name, of in plan.weights.items() if not of.is_float]
@@ -300,16 +318,29 @@ def _weight_quantizer(model: Any, layer: str) -> tuple[Any, Any, Any]:
     return kernel, quantizer, variables
 
 
-def _kernel_and_mask(model: Any, op: LinearOp, planned: TensorPlan, technique: str) -> tuple[Any, np.ndarray]:
-    """A layer's kernel, and which of its weights are not pruned, in Keras' layout."""
+def _kernel_with_zeros(model: Any, op: LinearOp, planned: TensorPlan, technique: str) -> Any:
+    """A layer's kernel, whose grid must have a 0."""
     kernel, quantizer, _ = _weight_quantizer(model, op.name)
-    assert planned.kept is not None
     if not quantizer.has_zero:
         raise BadInput(
             f"layer '{op.name}' ({op.type}): weights of it are pruned, and weights: {technique} of {planned.bits} bits "
             "has no 0; train with lsq or ternary, or skip the layer in prune"
         )
-    return kernel, LINEAR[op.type].from_tflite(planned.kept, tuple(kernel.shape))
+    return kernel
+
+
+def _layouts(model: Any, graph: KerasGraph, plan: Plan, options: Training, layers: Sequence[str]) -> dict[str, Any]:
+    """By layer its kernel, and what takes arrays of it to TFLite's layout and back."""
+    found = {}
+    for op in graph.linear_ops():
+        if op.name in layers:
+            kernel = _kernel_with_zeros(model, op, plan.weights[op.name], options.weights)
+            found[op.name] = (kernel, LINEAR[op.type].to_tflite, partial(_to_keras, op.type, tuple(kernel.shape)))
+    return found
+
+
+def _to_keras(kind: str, shape: tuple[int, ...], values: np.ndarray) -> np.ndarray:
+    return LINEAR[kind].from_tflite(values, shape)
 
 
 def _loss(classes: bool, binary: bool) -> Any:
