@@ -55,7 +55,8 @@ def patches(op: LinearOp, x: np.ndarray, chosen: np.ndarray | None = None) -> np
 
     Args:
         op: one of WITH_PATCHES.
-        x: its input, [batch, height, width, channels], or [..., channels] of a dense layer.
+        x: its input, [batch, height, width, channels], [batch, steps, channels] of a sequence, or [..., channels] of a
+            dense layer.
         chosen: numbers of the patches that are wanted; all where it is not given.
     """
     if op.op == "FULLY_CONNECTED":
@@ -72,6 +73,9 @@ def patches(op: LinearOp, x: np.ndarray, chosen: np.ndarray | None = None) -> np
 
 def _windows(op: LinearOp, x: np.ndarray) -> np.ndarray:
     """[batch, rows, columns, channels, kernel height, kernel width], a view of the padded input."""
+    if x.ndim == 3:
+        # A sequence is an image of one row.
+        x = x[:, None]
     pads = [(0, 0)]
     reach = []
     for axis in (0, 1):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import LinearOp
-from tfq_pipeline.passes.patches import kernel_of, patches, weight_rows
+from tfq_pipeline.passes.patches import count_patches, kernel_of, patches, weight_rows
 
 
 def linear(op: str, kernel: np.ndarray, axis: int, **window) -> LinearOp:
@@ -80,3 +81,17 @@ def test_weight_rows_come_back(op, shape, axis, channels):
     kernel = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     layer = linear(op, kernel, axis)
     np.testing.assert_array_equal(kernel_of(layer, weight_rows(layer, kernel, channels)), kernel)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same", "causal"])
+def test_a_convolution_over_a_sequence_is_that_of_keras(padding):
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    layer = tf_keras.layers.Conv1D(5, 3, padding=padding, dilation_rate=2, use_bias=False)
+    inputs = tf_keras.Input((12, 4))
+    graph = KerasGraph.from_model(tf_keras.Model(inputs, layer(inputs)))
+    x = np.random.default_rng(0).normal(size=(3, 12, 4)).astype(np.float32)
+    (op,) = graph.linear_ops()
+    np.testing.assert_allclose(product(op, x), layer(x).numpy().reshape(-1, 5), atol=1e-5)
+    assert count_patches(op, x) == layer(x).shape[0] * layer(x).shape[1]
