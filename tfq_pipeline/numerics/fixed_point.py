@@ -104,7 +104,7 @@ def steady_bias(
 
     Sums of an activation of few bits lie `gap` apart, and between few results there are few limits: a bias can be moved
     until no sum lies where one rounding and two differ. Where no integer does that at all limits, the one that does at
-    the most is taken.
+    the most is taken, those near the bias before others.
 
     Args:
         bias: float64 [channels], in units of the sum.
@@ -123,8 +123,9 @@ def steady_bias(
     tried = np.rint(bias)[:, None] + np.arange(-gap // 2, gap // 2 + 1)
     room = np.minimum(tried[..., None] - least, least + gap - early - tried[..., None])
     margins = room.min(axis=2)
-    # A margin is below half the gap.
-    best = np.argmax((room > 0).sum(axis=2) + margins / gap, axis=1)[:, None]
+    # Limits near the bias count more: sums lie around it. Of equals the one with the largest margin.
+    weights = 1.0 / (1.0 + np.abs(limits - bias[:, None]) * real[:, None])
+    best = np.argmax(((room > 0) * weights[:, None]).sum(axis=2) + 1e-3 * margins / gap, axis=1)[:, None]
     exact = (bias[:, None] - least[:, 0]).min(axis=1), (least[:, 0] + gap - bias[:, None]).min(axis=1)
     margin = np.minimum(np.take_along_axis(margins, best, axis=1)[:, 0], np.minimum(*exact))
     return np.take_along_axis(tried, best, axis=1)[:, 0].astype(np.int64), margin

@@ -269,7 +269,7 @@ def with_legal_scales(op: LinearOp, affine: Affine, source: Affine | None, group
         source: parameters of the activation it reads, None where that is float.
         group_size: input channels that share a scale, None unless weights are grouped.
     """
-    if source is not None and not op.kernel.any():
+    if source is not None and np.abs(op.kernel).max() < EMPTY_RANGE:
         # All that a layer of dead weights writes is its bias: the finest scale is the best.
         affine = replace(affine, scale=np.full_like(affine.scale, _LEAST_SCALE))
     if source is not None and op.bias is not None:

@@ -1,5 +1,6 @@
 """Weights and data at the edge: every family of recipes gives a finite result near the float model's, or one line that
-names the layer."""
+names the layer; and at 8 and 4 bits, of both backends, every scale is what the values seen ask for and the file gives
+what the plan says."""
 
 from __future__ import annotations
 
@@ -10,12 +11,18 @@ import numpy as np
 import pytest
 import tf_keras
 
-from tests.unit.lowering.test_lower import tflite
+from tests.unit.lowering.test_lower import BACKENDS
 from tfq_pipeline.data import Batch, Data
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.keras_graph import KerasGraph
 from tfq_pipeline.graph.protocol import Graph, Weights
+from tfq_pipeline.graph.tflite_graph import TfliteGraph
+from tfq_pipeline.lowering.convert import float_graph
 from tfq_pipeline.lowering.lower import lower
+from tfq_pipeline.lowering.reference import fake_quantized
+from tfq_pipeline.lowering.steady import settled
+from tfq_pipeline.lowering.verify import Comparison, longest_path
+from tfq_pipeline.numerics.affine import fake_quantize
 from tfq_pipeline.passes.adaround import adaround
 from tfq_pipeline.passes.awq import awq
 from tfq_pipeline.passes.calibrate import calibrate
@@ -26,6 +33,7 @@ from tfq_pipeline.passes.quantize import LayerRequest, Request, quantize
 from tfq_pipeline.passes.reconstruct import reconstruct
 from tfq_pipeline.passes.smooth_quant import smooth_quant
 from tfq_pipeline.plan import Plan
+from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.interpreter import open_model
 
 layers = tf_keras.layers
@@ -46,8 +54,19 @@ def model() -> tf_keras.Model:
 
 
 @pytest.fixture(scope="module")
-def graph() -> Graph:
-    return tflite(model())
+def graphs() -> dict[str, Graph]:
+    return {name: backend(model()) for name, backend in BACKENDS.items()}
+
+
+@pytest.fixture(scope="module")
+def converted(graphs: dict[str, Graph]) -> TfliteGraph:
+    """A conversion of the Keras graph, which serves all weights."""
+    return float_graph(graphs["keras"])
+
+
+@pytest.fixture(scope="module")
+def graph(graphs: dict[str, Graph]) -> Graph:
+    return graphs["tflite"]
 
 
 def layer(graph: Graph, op: str, position: int = 0) -> str:
@@ -107,13 +126,19 @@ def stream(x: np.ndarray) -> Data:
     return Data("samples", lambda: iter([Batch((x,))] if len(x) else []), len(x))
 
 
-def planned(graph: Graph, x: np.ndarray, bits: int, range: str = "minmax", method: str = "minmax") -> Plan:
-    asked = LayerRequest(Request(bits, True, "channel", range=range), Request(8, False))
+def planned(
+    graph: Graph, x: np.ndarray, bits: int, range: str = "minmax", method: str = "minmax", activations: int = 8
+) -> Plan:
+    asked = LayerRequest(Request(bits, True, "channel", range=range), Request(activations, False))
     return quantize(graph, calibrate(graph, stream(x), method, len(x)), lambda *_: asked)
 
 
 def static(graph: Graph, x: np.ndarray, bits: int, range: str = "minmax", method: str = "minmax") -> bytes:
     return lower(graph, planned(graph, x, bits, range, method), "int8", "int8", {})
+
+
+def four(graph: Graph, x: np.ndarray) -> bytes:
+    return lower(graph, settled(graph, planned(graph, x, 4, activations=4)), "int8", "int8", {})
 
 
 def sixteen(graph: Graph, x: np.ndarray) -> bytes:
@@ -142,6 +167,7 @@ FAMILIES: dict[str, tuple[Callable[[Graph, np.ndarray], bytes], float]] = {
     "static_wi4_ai8 entropy": (partial(static, bits=4, range="entropy", method="entropy"), 0.5),
     "static_wi4_ai8 mse": (partial(static, bits=4, range="mse", method="mse"), 0.5),
     "static_wi4_ai8 moving average": (partial(static, bits=4, range="percentile", method="moving_average"), 0.5),
+    "static_wi4_ai4": (four, 1.0),
     "static_wi8_ai16": (sixteen, 0.05),
     "dynamic_wi8_afp32": (partial(floating, asked=Request(8, True, "channel")), 0.1),
     "dynamic_wi4b32_afp32": (partial(floating, asked=Request(4, True, "group", 32)), 0.5),
@@ -187,35 +213,111 @@ def test_data_at_the_edge(graph: Graph, family: str, name: str) -> None:
     assert_near(make(graph, DATA[name]), graph, DATA[name], share)
 
 
+EDGES = ["nothing", *MODELS, *DATA]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", EDGES)
+def test_scales_are_those_of_the_values_seen_and_the_file_has_them(
+    graphs: dict[str, Graph], converted: TfliteGraph, backend: str, bits: int, name: str
+) -> None:
+    graph = MODELS[name](graphs[backend]) if name in MODELS else graphs[backend]
+    x = DATA.get(name, X)
+    plan = planned(graph, x, bits, activations=bits)
+    assert_sharp(graph, plan, x, bits)
+    plan = settled(graph, plan)
+    like = converted if backend == "keras" else None
+    data = lower(graph, plan, "int8", "int8", {}, like=like)
+    compared = Comparison(data, fake_quantized(graph, plan))
+    compared((x,))
+    # Layers of 4 bits round as planned; those of 8 differ by a step each.
+    assert compared.largest <= (2.01 if bits == 4 else longest_path(fb.read(data)) + 0.01)
+    assert compared.mean < (0.1 if bits == 4 else 1.0)
+
+
+def assert_sharp(graph: Graph, plan: Plan, x: np.ndarray, bits: int) -> None:
+    """Scales are ranges by steps, and nothing is further from its value than half a step."""
+    (seen,) = graph.capture(list(plan.activations), stream(x))
+    scales = {float(p.affine.scale[0]) for p in plan.activations.values() if p.affine is not None}
+    assert scales
+    for layer, planned in plan.activations.items():
+        assert planned.affine is not None
+        assert planned.bits == (8 if layer == graph.inputs[0].name else bits)
+        values, step = seen[layer].astype(np.float64), float(planned.affine.scale[0])
+        low, high = min(values.min(), 0.0), max(values.max(), 0.0)
+        if high - low > 1e-30:
+            assert step == pytest.approx((high - low) / (2**planned.bits - 1), rel=1e-5)
+        assert np.abs(fake_quantize(seen[layer], planned.affine) - values).max() <= 0.5001 * step
+    inputs = {op.name: op.input for op in graph.linear_ops()}
+    for op in graph.linear_ops():
+        weights = plan.weights[op.name]
+        assert weights.affine is not None
+        assert op.bias is not None
+        steps = weights.affine.scale.astype(np.float64)
+        rows = np.moveaxis(op.kernel, op.channel_axis, 0).reshape(op.channels, -1).astype(np.float64)
+        largest = np.abs(rows).max(axis=1)
+        held = np.moveaxis(weights.represented(op.kernel), op.channel_axis, 0).reshape(rows.shape)
+        assert (np.abs(held - rows).max(axis=1) <= 0.5001 * steps).all()
+        read = plan.activations.get(inputs[op.name])
+        # A flattened pooling has the scale of what it pools.
+        read = plan.activations[graph_source(graph, inputs[op.name])] if read is None else read
+        assert read.affine is not None
+        # The bias has 31 bits in steps of input times weight; of 4 bits sums count sixteenths of the input's.
+        room = np.abs(op.bias.astype(np.float64)) / (read.affine.scale[0] / 2.0 ** (8 - read.bits) * 2.0**30)
+        live = largest > 1e-15
+        if not live.any():
+            np.testing.assert_allclose(steps, np.maximum(2.0**-60, room), rtol=1e-5)
+        np.testing.assert_allclose(steps[live], np.maximum(largest / (2 ** (bits - 1) - 1), room)[live], rtol=1e-5)
+
+
+def graph_source(graph: Graph, name: str) -> str:
+    sources = {t.name: t.same_scale_as for t in graph.tensors()}
+    while (source := sources[name]) is not None:
+        name = source
+    return name
+
+
 STATIC = [name for name in FAMILIES if not name.startswith(("dynamic", "weight_only"))]
 
 
-@pytest.mark.parametrize("family", STATIC)
+# Families that errors are looked at with on both backends.
+BOTH = ["static_wi8_ai8", "static_wi4_ai4"]
+ERRORS = [*(("tflite", family) for family in STATIC), *(("keras", family) for family in BOTH)]
+
+
+@pytest.mark.parametrize(("backend", "family"), ERRORS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
-def test_data_that_overflow_are_named(graph: Graph, family: str, value: float) -> None:
-    x = X.copy()
+def test_data_that_overflow_are_named(graphs: dict[str, Graph], backend: str, family: str, value: float) -> None:
+    graph, x = graphs[backend], X.copy()
     x[3, 1, 1, 0] = value
     with pytest.raises(BadInput, match=r"layer '|samples: ") as caught:
         FAMILIES[family][0](graph, x)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("family", STATIC)
-def test_no_samples_are_named(graph: Graph, family: str) -> None:
+@pytest.mark.parametrize(("backend", "family"), ERRORS)
+def test_no_samples_are_named(graphs: dict[str, Graph], backend: str, family: str) -> None:
+    graph = graphs[backend]
     with pytest.raises(BadInput, match="calibration data samples: found no samples"):
         FAMILIES[family][0](graph, X[:0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("backend", "family"), [*(("tflite", family) for family in FAMILIES), *(("keras", family) for family in BOTH)]
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_named(graph: Graph, family: str, value: float) -> None:
+def test_weights_that_are_not_finite_are_named(
+    graphs: dict[str, Graph], backend: str, family: str, value: float
+) -> None:
+    graph = graphs[backend]
     bad = changed("CONV_2D", 1, put((0, 0, 0, 0), value))(graph)
     with pytest.raises(BadInput, match=f"layer '{layer(graph, 'CONV_2D', 1)}'") as caught:
         FAMILIES[family][0](bad, X)
     assert "\n" not in str(caught.value)
 
 
-def normalized(variance: float, gamma: float) -> KerasGraph:
+def normalized(variance: float, gamma: float) -> tf_keras.Model:
     image = tf_keras.Input((8, 8, 2), name="image")
     x = layers.Conv2D(4, 3, name="stem")(image)
     x = layers.BatchNormalization(name="norm", epsilon=1e-3)(x)
@@ -223,17 +325,24 @@ def normalized(variance: float, gamma: float) -> KerasGraph:
     norm = made.get_layer("norm")
     ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
     norm.set_weights([gamma * ones, zeros + 0.5, zeros, np.array([variance, 1, 1, 1], np.float32)])
-    return KerasGraph.from_model(made)
+    return made
 
 
 @pytest.mark.parametrize(("variance", "gamma"), [(0.0, 1.0), (0.0, 0.0), (1e-38, 1.0), (1e30, 1.0)])
-@pytest.mark.parametrize("family", ["static_wi8_ai8", "static_wi8_ai16", "dynamic_wi8_afp32", "GPTQ"])
-def test_batch_norm_at_the_edge(variance: float, gamma: float, family: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("family", ["static_wi8_ai8", "static_wi4_ai4", "static_wi8_ai16", "dynamic_wi8_afp32", "GPTQ"])
+def test_batch_norm_at_the_edge(variance: float, gamma: float, family: str, backend: str) -> None:
     make, share = FAMILIES[family]
-    graph = normalized(variance, gamma)
+    graph = BACKENDS[backend](normalized(variance, gamma))
     assert_near(make(graph.fold_batch_norm(), X), graph, X, share)
 
 
 def test_a_negative_variance_is_named() -> None:
     with pytest.raises(BadInput, match=r"layer 'norm' \(BatchNormalization\): .*variance"):
-        normalized(-1.0, 1.0).fold_batch_norm()
+        KerasGraph.from_model(normalized(-1.0, 1.0)).fold_batch_norm()
+
+
+def test_a_negative_variance_that_a_converter_folded_is_named() -> None:
+    graph = BACKENDS["tflite"](normalized(-1.0, 1.0)).fold_batch_norm()
+    with pytest.raises(BadInput, match=r"layer '.*' \(CONV_2D\): .*NaN"):
+        planned(graph, X, 8)
