@@ -16,6 +16,12 @@ from tfq_pipeline.calibration.search import shrink
 # A bin's count is cut to so many times the median of the occupied bins that lie within so many of it.
 _SPIKE, _NEIGHBOURS = 4.0, 16
 
+# The least share of a bin in the quantized distribution: it keeps the logarithm finite.
+_FLOOR = 1e-9
+
+# More than divergences by running sums are off by.
+_ROUGH = 1e-9
+
 
 @dataclass(frozen=True)
 class Entropy:
@@ -46,7 +52,16 @@ class Entropy:
         # So few values have no distribution that levels could show badly: each may have a level of its own.
         if np.count_nonzero(counts) <= 2**self.bits:
             return h.low, h.high
-        found = shrink(low, high, lambda a, b: _divergence(h.centers, counts, float(a), float(b), 2**self.bits))
+
+        def cost(lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+            rough = _divergences(h.centers, counts, lows, highs, 2**self.bits)
+            # Several are often equal; the rounding of running sums has no say in which is taken.
+            found = np.full(len(rough), np.inf)
+            for i in np.flatnonzero(rough <= rough.min() + _ROUGH):
+                found[i] = _divergence(h.centers, counts, float(lows[i]), float(highs[i]), 2**self.bits)
+            return found
+
+        found = shrink(low, high, cost)
         return float(found[0]), float(found[1])
 
 
@@ -76,6 +91,47 @@ def _without_spikes(counts: np.ndarray) -> np.ndarray:
     return cut
 
 
+def _divergences(
+    centers: np.ndarray, counts: np.ndarray, lows: np.ndarray, highs: np.ndarray, levels: int
+) -> np.ndarray:
+    """What `_divergence` gives for each of several ranges, but for rounding.
+
+    Bins of one level share the mean of those that hold something: the level can tell no more. So the sum of
+    p log(p / q) over bins is one of p log p, less one over levels, and both are differences of running sums.
+
+    Args:
+        centers: of the bins, ascending, float64 [bins].
+        counts: float64 [bins].
+        lows, highs: of the ranges, [ranges].
+        levels: how many there are.
+    """
+    sums, held, entropies = (np.concatenate([[0.0], np.cumsum(v)]) for v in (counts, counts > 0, _times_log(counts)))
+    first, end = np.searchsorted(centers, lows), np.searchsorted(centers, highs, side="right")
+    bins = np.maximum(end - first, 1)
+    end = np.maximum(end, first)
+    edges = first[:, None] + -(-np.arange(levels + 1) * (end - first)[:, None] // levels)
+    total, used = np.diff(sums[edges]), np.diff(held[edges])
+    inside, below, above = sums[end] - sums[first], sums[first], sums[-1] - sums[end]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(total > 0, np.log(np.maximum(total / used / inside[:, None], _FLOOR)), 0.0)
+    seen = entropies[end] - entropies[first] - (total * logs).sum(axis=1)
+    # What was clipped lies in the outermost bins, which may be one, and have no counterpart where they held nothing.
+    start, last = np.minimum(first, len(counts) - 1), np.maximum(end - 1, 0)
+    of_last = np.take_along_axis(logs, (levels + -levels // bins)[:, None], axis=1)[:, 0]
+    both = counts[last] + np.where(start == last, below, 0.0)
+    for kept, clipped, log, empty in (
+        (counts[start], below, logs[:, 0], counts[start] == 0),
+        (both, above, of_last, counts[last] == 0),
+    ):
+        seen += _times_log(kept + clipped) - _times_log(kept) - clipped * np.where(empty, np.log(_FLOOR), log)
+    return np.where(inside > 0, seen / sums[-1] - np.log(sums[-1]), np.inf)
+
+
+def _times_log(counts: np.ndarray) -> np.ndarray:
+    """x log x, 0 of 0."""
+    return counts * np.log(np.where(counts > 0, counts, 1.0))
+
+
 def _divergence(centers: np.ndarray, counts: np.ndarray, low: float, high: float, levels: int) -> float:
     """KL divergence of the quantized from the clipped distribution, in nats; infinite when nothing is left inside."""
     inside = (centers >= low) & (centers <= high)
@@ -94,6 +150,5 @@ def _divergence(centers: np.ndarray, counts: np.ndarray, low: float, high: float
     shown = np.where(held, (total / np.maximum(used, 1))[level], 0.0)
     p, q = reference / reference.sum(), shown / shown.sum()
     seen = p > 0
-    # An end that holds only what was clipped has no counterpart; a small share keeps the logarithm finite.
-    floor = 1e-9
-    return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], floor))))
+    # An end that holds only what was clipped has no counterpart.
+    return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], _FLOOR))))

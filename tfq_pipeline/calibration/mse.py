@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tfq_pipeline.calibration.histogram import Histogram
-from tfq_pipeline.calibration.search import SHARES, Ranges, cheapest, shrink
+from tfq_pipeline.calibration.search import Ranges, cheapest, shares_of, shrink
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ def best_range(
     """
     low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
 
-    def cost(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return _errors(values, weights, a, b, bits, symmetric)
+    def cost(lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+        # One after the other: all values of all rows in all proposals are too many at once.
+        return np.stack([_errors(values, weights, a, b, bits, symmetric) for a, b in zip(lows, highs, strict=True)])
 
     if not symmetric:
         return shrink(low, high, cost)
-    limit = np.maximum(-low, high)
-    _, best = cheapest(((-limit * share, limit * share) for share in SHARES), cost)
+    limits = shares_of(np.maximum(-low, high))
+    _, best = cheapest(-limits, limits, cost)
     return np.maximum(-best, low), np.minimum(best, high)
 
 

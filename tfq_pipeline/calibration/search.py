@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
-# Ends of ranges, and what they cost.
+# Ends of ranges, and what they cost: of several proposals, along the first axis, for each.
 Ranges = tuple[np.ndarray, np.ndarray]
-Cost = Callable[[np.ndarray, np.ndarray], np.ndarray | float]
+Cost = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # Shares of the full range that are tried for an end.
-SHARES = tuple(float(share) for share in np.linspace(1.0, 0.02, 99))
+_SHARES = np.linspace(1.0, 0.02, 99)
 _ROUNDS = 2
 
 
@@ -26,22 +26,26 @@ def shrink(low: np.ndarray | float, high: np.ndarray | float, cost: Cost) -> Ran
         cost: of ranges (low, high).
     """
     low, high = np.asarray(low), np.asarray(high)
-    limit = np.maximum(-low, high)
-    chosen = cheapest(((np.maximum(-limit * s, low), np.minimum(limit * s, high)) for s in SHARES), cost)
+    limits = shares_of(np.maximum(-low, high))
+    chosen = cheapest(np.maximum(-limits, low), np.minimum(limits, high), cost)
     for _ in range(_ROUNDS):
         if np.any(low):
-            chosen = cheapest(((low * s, chosen[1]) for s in SHARES), cost)
+            lows = shares_of(low)
+            chosen = cheapest(lows, np.broadcast_to(chosen[1], lows.shape), cost)
         if np.any(high):
-            chosen = cheapest(((chosen[0], high * s) for s in SHARES), cost)
+            highs = shares_of(high)
+            chosen = cheapest(np.broadcast_to(chosen[0], highs.shape), highs, cost)
     return chosen
 
 
-def cheapest(ranges: Iterable[Ranges], cost: Cost) -> Ranges:
-    """Of several proposals for the same ranges the cheapest for each, the first of equal ones."""
-    (low, high), *others = ranges
-    least = cost(low, high)
-    for a, b in others:
-        found = cost(a, b)
-        better = found < least
-        low, high, least = (np.where(better, new, old) for new, old in ((a, low), (b, high), (found, least)))
+def shares_of(end: np.ndarray) -> np.ndarray:
+    """What is tried for an end, the whole of it first: [proposals, *shape], of its dtype."""
+    end = np.asarray(end)
+    return _SHARES.astype(end.dtype).reshape(-1, *[1] * end.ndim) * end
+
+
+def cheapest(lows: np.ndarray, highs: np.ndarray, cost: Cost) -> Ranges:
+    """Of several proposals, along the first axis, the cheapest for each range, the first of equal ones."""
+    best = np.argmin(cost(lows, highs), axis=0)[None]
+    low, high = (np.take_along_axis(ends, best, axis=0)[0] for ends in (lows, highs))
     return low, high

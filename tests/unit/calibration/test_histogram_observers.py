@@ -154,6 +154,20 @@ def test_divergence_is_that_of_scipy():
     assert found == pytest.approx(stats.entropy([2, 2, 8], [2, 2, 4]))
 
 
+@pytest.mark.parametrize("levels", [4, 16, 256])
+def test_divergences_by_running_sums_are_those_of_the_bins(levels):
+    rng = np.random.default_rng(levels)
+    centers = np.arange(-300, 700) + 0.5
+    counts = np.floor(rng.exponential(3, 1000)) * (rng.uniform(size=1000) < 0.3)
+    # Some hold one bin, an empty one, fewer than levels, or nothing.
+    lows = np.concatenate([rng.uniform(-310, 100, 60), np.arange(-30.0, 30.0), [2000.0, 5.0]])
+    highs = np.concatenate([rng.uniform(100, 720, 60), np.arange(-30.0, 30.0) + rng.integers(1, 9, 60), [3000.0, 4.0]])
+    expected = [entropy._divergence(centers, counts, a, b, levels) for a, b in zip(lows, highs, strict=True)]
+    assert 2 <= np.isinf(expected).sum() < 60
+    found = entropy._divergences(centers, counts, lows, highs, levels)
+    np.testing.assert_allclose(found, expected, atol=0.1 * entropy._ROUGH)
+
+
 def test_rows_are_independent_and_dead_ones_are_empty():
     rows = np.random.default_rng(6).normal(size=(3, 500)).astype(np.float32)
     rows[1] = 0.0
