@@ -249,6 +249,9 @@ def qat(
         if refused:
             raise refused[0] from None
         raise
+    if student.stop_training and file is not None and np.isfinite(history["loss"]).all():
+        # A callback ended the run: there is nothing to go on with.
+        Checkpoint(tuple(v.numpy() for v in state), options.epochs, history).save(file)
     for companion in companions:
         companion.finish()
     if not np.isfinite(history["loss"]).all():

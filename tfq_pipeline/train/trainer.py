@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -82,9 +83,8 @@ class Trainer:
         """What of this changes what is learned, to tell one run from another; empty where nothing is given."""
         if (self.loss, self.optimizer, self.strategy, self.precision) == (None, None, None, "float32"):
             return ""
-        config = {k: v for k, v in optimizer.get_config().items() if k != "learning_rate"}
         replicas = 1 if self.strategy is None else self.strategy.num_replicas_in_sync
-        said = [type(optimizer).__name__, config, _named(self.loss), replicas, self.precision]
+        said = [type(optimizer).__name__, optimizer.get_config(), _told_apart(self.loss), replicas, self.precision]
         return json.dumps(said, default=str, sort_keys=True)
 
 
@@ -93,10 +93,28 @@ def _is_function(value: Any) -> bool:
     return callable(value) and not type(value).__module__.startswith("keras.")
 
 
-def _named(loss: Any) -> Any:
+def _told_apart(loss: Any) -> Any:
+    """What tells losses apart: functions of one name by their code and the plain values that they hold."""
     if isinstance(loss, tf_keras.losses.Loss):
-        return [type(loss).__name__, loss.get_config()]
-    return getattr(loss, "__qualname__", loss)
+        return [type(loss).__name__, loss.get_config(), _told_apart(getattr(loss, "fn", None))]
+    if loss is None or isinstance(loss, str):
+        return loss
+    code = getattr(loss, "__code__", None)
+    if code is None:
+        return [type(loss).__qualname__, _plain(vars(loss).values())]
+    cells = [cell.cell_contents for cell in loss.__closure__ or ()]
+    return [loss.__qualname__, _of_code(code), _plain([*(loss.__defaults__ or ()), *cells])]
+
+
+def _of_code(code: CodeType) -> list[Any]:
+    constants = [_of_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]
+
+
+def _plain(values: Iterable[Any]) -> list[str]:
+    # What else prints as may change from process to process.
+    simple = (bool, int, float, str, bytes, tuple, type(None))
+    return [repr(value) if isinstance(value, simple) else type(value).__qualname__ for value in values]
 
 
 def _not_ours(what: str, found: Any, module: str) -> str:

@@ -114,6 +114,35 @@ def test_loss_metrics_and_optimizer_take_the_place_of_the_recipes(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2  # another loss does not go on from the first one's checkpoint
 
 
+def scaled(factor):
+    return lambda labels, logits: factor * tf_keras.losses.sparse_categorical_crossentropy(labels, logits, True)
+
+
+def test_runs_that_learn_otherwise_go_on_from_checkpoints_of_their_own(tmp_path):
+    brought = [{"optimizer": lambda rate, lr=lr: tf_keras.optimizers.SGD(lr)} for lr in (0.0, 0.05)]
+    brought += [{"loss": scaled(factor)} for factor in (1.0, 2.0)]
+    for number, parts in enumerate(brought, 1):
+        watcher = Watcher()
+        train(tfq.Trainer(callbacks=(watcher,), **parts), tmp_path, epochs=1)
+        assert (watcher.steps, len(list(tmp_path.iterdir()))) == (3, number)
+    watcher = Watcher()
+    train(tfq.Trainer(callbacks=(watcher,), loss=scaled(2.0)), tmp_path, epochs=1)
+    assert watcher.steps == 0
+
+
+def test_a_run_that_a_callback_ended_stays_ended(tmp_path):
+    def once():
+        watcher = Watcher()
+        stop = tf_keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9, restore_best_weights=True)
+        return train(tfq.Trainer(callbacks=(watcher, stop)), tmp_path, epochs=9), watcher.steps
+
+    (first, steps), (again, none) = once(), once()
+    assert (steps, none) == (6, 0)
+    assert again.history == first.history
+    for a, b in zip(kernels(first), kernels(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("brought", "message"),
     [
