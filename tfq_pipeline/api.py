@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfq_pipeline import pipeline, report
 from tfq_pipeline.recipe import Recipe
+
+if TYPE_CHECKING:  # imports TensorFlow
+    from tfq_pipeline.train.trainer import Trainer
 
 
 class Result(pipeline.Result):
@@ -28,7 +31,7 @@ def quantize(
     progress: pipeline.Progress = pipeline.silent,
     target_drop: float | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
-    trainer: Any = None,
+    trainer: Trainer | None = None,
 ) -> Result:
     """Runs a recipe on a model: see `pipeline.quantize`, whose arguments these are."""
     done = pipeline.quantize(model, recipe, calibration, data, train, seed, progress, target_drop, checkpoints, trainer)

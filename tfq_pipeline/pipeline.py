@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,6 +59,9 @@ from tfq_pipeline.tflite import flatbuffer as fb
 from tfq_pipeline.tflite.inspect import inspect
 from tfq_pipeline.tflite.interpreter import open_model
 from tfq_pipeline.train.checkpoint import writable_folder
+
+if TYPE_CHECKING:  # imports TensorFlow
+    from tfq_pipeline.train.trainer import Trainer
 
 Progress = Callable[[str, int, int | None], None]
 DataLike = str | Data | Any
@@ -149,7 +152,7 @@ class State:
     verification: Mapping[str, Any] = field(default_factory=dict)
     report: tuple[Mapping[str, Any], ...] = ()
     checkpoints: Path | None = None
-    trainer: Any = None
+    trainer: Trainer | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +197,7 @@ def quantize(
     progress: Progress = silent,
     target_drop: float | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
-    trainer: Any = None,
+    trainer: Trainer | None = None,
 ) -> Result:
     """Runs a recipe on a model.
 

@@ -142,7 +142,7 @@ class Match(_Options):
     @model_validator(mode="after")
     def _something(self) -> Match:
         if not self.model_dump(exclude_none=True):
-            raise ValueError(f"matches nothing; give {', '.join(list(type(self).model_fields)[:-1])} or smaller_than")
+            raise ValueError("matches nothing; give name, type, op, position or smaller_than")
         return self
 
     def covers(self, layer: Layer) -> bool:
@@ -269,6 +269,10 @@ class DenseAndSparse(_SidePaths):
 class _Zeros(_Options):
     """Which weights become 0."""
 
+    pattern: Annotated[
+        Literal["magnitude", "2:4", "block"],
+        Field(description="any weights, two of every four neighbouring input channels, or blocks of input channels"),
+    ] = "magnitude"
     sparsity: Annotated[float, Field(gt=0, lt=1, description="share of the weights that go")] = 0.5
     scope: Annotated[
         Literal["layer", "model"],
@@ -282,8 +286,8 @@ class _Zeros(_Options):
 
     @model_validator(mode="after")
     def _block_is_used(self) -> Self:
-        if self.block is not None and (pattern := getattr(self, "pattern", None)) != "block":
-            raise ValueError(f"block belongs to pattern block, not to {pattern}; leave it out")
+        if self.block is not None and self.pattern != "block":
+            raise ValueError(f"block belongs to pattern block, not to {self.pattern}; leave it out")
         return self
 
 
@@ -292,10 +296,6 @@ class Prune(_Pass, _Zeros):
 
     kind: ClassVar[str] = "prune"
     after: ClassVar[tuple[str, ...]] = ("fold_batch_norm",)
-    pattern: Annotated[
-        Literal["magnitude", "2:4", "block"],
-        Field(description="any weights, two of every four neighbouring input channels, or blocks of input channels"),
-    ] = "magnitude"
 
     @model_validator(mode="after")
     def _half_of_every_layer(self) -> Prune:
@@ -307,15 +307,14 @@ class Prune(_Pass, _Zeros):
 class Sparsify(_Zeros):
     """Weights become 0 while they train, more and more (Zhu and Gupta 2017)."""
 
-    pattern: Annotated[Literal["magnitude", "block"], Field(description="any weights, or blocks of input channels")] = (
-        "magnitude"
-    )
     start: Annotated[float, Field(ge=0, lt=1, description="share at the first step")] = 0.0
     end: Annotated[float, Field(gt=0, le=1, description="share of the training after which it rises no more")] = 0.75
     every: Annotated[int, Field(ge=1, description="steps between two choices of the weights that go")] = 20
 
     @model_validator(mode="after")
     def _rises(self) -> Sparsify:
+        if self.pattern == "2:4":
+            raise ValueError("pattern 2:4 has one share, a half, which cannot rise; take magnitude or block, or prune")
         if self.start > self.sparsity:
             raise ValueError(f"start is {self.start:g}, more than sparsity, {self.sparsity:g}; the share rises")
         return self

@@ -6,6 +6,8 @@ from typing import Any
 
 import tf_keras
 
+from tfq_pipeline.plan import Plan
+
 
 class Companion(tf_keras.callbacks.Callback):
     """Goes along with a run as a Keras callback.
@@ -26,3 +28,7 @@ class Companion(tf_keras.callbacks.Callback):
 
     def finish(self) -> None:
         """Called once when training is over, whatever other callbacks made of the weights at its end."""
+
+    def planned(self, plan: Plan) -> Plan:
+        """The plan with what the run decided beside scales; called behind `finish`."""
+        return plan

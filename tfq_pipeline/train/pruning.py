@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq_pipeline.passes.prune import Pruning, masks
+from tfq_pipeline.plan import Plan
 from tfq_pipeline.train.companion import Companion
 
 
@@ -103,6 +104,13 @@ class RisingSparsity(Companion):
     def kept(self) -> dict[str, np.ndarray]:
         """Which weights stay, bool in TFLite's layout, by layer."""
         return {name: to(self.masks[name].numpy() != 0) for name, (_, to, _) in self.kernels.items()}
+
+    def finish(self) -> None:
+        # Weights of an earlier epoch, which a callback may have brought back, have fewer zeros.
+        self._mask()
+
+    def planned(self, plan: Plan) -> Plan:
+        return plan.with_weights({name: replace(plan.weights[name], kept=mask) for name, mask in self.kept().items()})
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.steps.assign_add(1)

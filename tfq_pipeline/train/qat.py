@@ -252,17 +252,14 @@ def qat(
     if student.stop_training and file is not None and np.isfinite(history["loss"]).all():
         # A callback ended the run: there is nothing to go on with.
         Checkpoint(tuple(v.numpy() for v in state), options.epochs, history).save(file)
-    for companion in companions:
-        companion.finish()
     if not np.isfinite(history["loss"]).all():
         raise BadInput(
             f"training on {data.name}: the loss became NaN; "
             f"lower learning_rate (now {options.learning_rate:g}) in the recipe"
         )
     for companion in companions:
-        if isinstance(companion, RisingSparsity):
-            zeros = companion.kept()
-            plan = plan.with_weights({name: replace(plan.weights[name], kept=mask) for name, mask in zeros.items()})
+        companion.finish()
+        plan = companion.planned(plan)
     return Trained(*_extract(model, graph, plan), history)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import CodeType
@@ -51,6 +51,10 @@ class Trainer:
         for metric in self.metrics:
             if not (isinstance(metric, str | tf_keras.metrics.Metric) or _is_function(metric)):
                 raise BadInput(_not_ours("metrics", metric, "tf_keras.metrics"))
+        if isinstance(self.loss, Mapping):
+            raise BadInput(
+                "trainer: loss: found losses by output; training is of models with one output, give its loss"
+            )
         if not (self.loss is None or isinstance(self.loss, str | tf_keras.losses.Loss) or _is_function(self.loss)):
             raise BadInput(_not_ours("loss", self.loss, "tf_keras.losses"))
 

@@ -11,9 +11,15 @@ from tests.unit.train.test_trainer import DATA, kernels, start, train  # noqa: E
 from tfq_pipeline.lowering.lower import lower  # noqa: E402
 from tfq_pipeline.lowering.reference import fake_quantized  # noqa: E402
 from tfq_pipeline.lowering.verify import verify  # noqa: E402
+from tfq_pipeline.passes.prune import Pruning  # noqa: E402
 from tfq_pipeline.train.learned_bits import LearnedBits  # noqa: E402
+from tfq_pipeline.train.pruning import Sparsification  # noqa: E402
 
-COMPARED = ({"activations": "lsq"}, {"activations": "pact", "bits": LearnedBits((2, 3, 4, 8), "bits", 0.9)})
+ZEROS = Sparsification(Pruning("magnitude", 0.5), ("hidden",), end=1.0, every=1)
+COMPARED = (
+    {"activations": "lsq", "sparsification": ZEROS},
+    {"activations": "pact", "bits": LearnedBits((2, 3, 4, 8), "bits", 0.9)},
+)
 
 
 def main() -> None:

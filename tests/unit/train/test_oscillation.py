@@ -1,11 +1,14 @@
 """Weights that oscillate: what is counted, the loss and its gradient against numpy, and what becomes of frozen ones."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 from tests.nets import images
+from tests.unit.train.stopping import resumed_and_straight
 from tfq_pipeline.annotate.quantizers.lsq import LSQWeights
 from tfq_pipeline.annotate.quantizers.min_max import MinMaxWeights
 from tfq_pipeline.graph.keras_graph import KerasGraph
@@ -145,22 +148,12 @@ def test_frozen_weights_end_at_their_integers_in_a_file_that_equals_the_model(st
     assert result.argmax_agreement >= 0.97
 
 
-class Stopped(Exception):
-    pass
-
-
 def test_a_run_that_was_stopped_goes_on_with_what_it_counted(start, tmp_path):
     graph, plan, data = start
     calm = Oscillation(damping=1e-3, freeze=0.05, rate=0.05)
     options = Training(3, 32, 1e-2, weights="lsq", oscillation=calm)
 
-    def stop(done, of):
-        if done == 2 * 6 + 3:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        qat(graph, plan, data, options, stop, checkpoints=tmp_path)
-    resumed, straight = qat(graph, plan, data, options, checkpoints=tmp_path), qat(graph, plan, data, options)
+    resumed, straight = resumed_and_straight(partial(qat, graph, plan, data, options), 2 * 6 + 3, tmp_path)
     assert resumed.history == straight.history
     assert compare(resumed.plan, straight.plan) == ()
     for a, b in zip(resumed.graph.linear_ops(), straight.graph.linear_ops(), strict=True):

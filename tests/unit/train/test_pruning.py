@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tf_keras
 
 import tfq_pipeline as tfq
 from tests.nets import images
+from tests.unit.train.stopping import resumed_and_straight
 from tfq_pipeline import recipe
 from tfq_pipeline.errors import BadInput
 from tfq_pipeline.graph.keras_graph import KerasGraph
@@ -42,10 +44,6 @@ def test_what_a_step_moves_of_them_is_taken_back():
     np.testing.assert_array_equal(kernel.numpy(), np.where(mask, moved, 0))
 
 
-class Stopped(Exception):
-    pass
-
-
 def test_masks_hold_through_a_run_that_was_stopped(tmp_path):
     data = images(96, size=6, batch=32)
     made = prune(KerasGraph.from_model(small()), Pruning("magnitude", 0.6))
@@ -54,14 +52,7 @@ def test_masks_hold_through_a_run_that_was_stopped(tmp_path):
     plan = plan.with_weights({name: replace(plan.weights[name], kept=mask) for name, mask in made.kept.items()})
     options = Training(3, 32, 1e-2, weights="lsq")
 
-    def stop(done, of):
-        if done == 2 * 3 + 1:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        qat(made.graph, plan, data, options, stop, checkpoints=tmp_path)
-    resumed = qat(made.graph, plan, data, options, checkpoints=tmp_path)
-    straight = qat(made.graph, plan, data, options)
+    resumed, straight = resumed_and_straight(partial(qat, made.graph, plan, data, options), 2 * 3 + 1, tmp_path)
     assert compare(resumed.plan, straight.plan) == ()
     for a, b in zip(resumed.graph.linear_ops(), straight.graph.linear_ops(), strict=True):
         np.testing.assert_array_equal(a.kernel, b.kernel)
@@ -98,7 +89,7 @@ def test_the_share_rises_as_the_papers_formula_has_it():
 
 
 @pytest.mark.parametrize(("pattern", "block"), [("magnitude", 1), ("block", 4)])
-def test_zeros_that_come_on_the_way_stay_and_end_in_the_file(tmp_path, pattern, block):
+def test_zeros_that_come_on_the_way_stay_and_end_in_the_file(pattern, block):
     model, data = small(inner=True), images(96, size=6, batch=32)
     size = "block: 4, " if block > 1 else ""
     written = recipe.parse(
@@ -127,9 +118,10 @@ def test_zeros_that_come_on_the_way_stay_and_end_in_the_file(tmp_path, pattern, 
     assert all((later <= earlier).all() for earlier, later in itertools.pairwise(seen))
     (inner,) = [op for op in made.graph.linear_ops() if op.name == "inner"]
     integers = made.plan.weights["inner"].integers(inner.kernel)
-    blocks = (integers != 0).reshape(8, -1, block)
-    assert (blocks.any(axis=-1) == made.plan.weights["inner"].kept.reshape(8, -1, block).all(axis=-1)).mean() > 0.9
-    assert not integers[~made.plan.weights["inner"].kept].any()
+    kept = made.plan.weights["inner"].kept
+    np.testing.assert_array_equal(kept, inner.kernel != 0)
+    assert (np.ptp(kept.reshape(8, -1, block).astype(int), axis=-1) == 0).all()
+    assert not integers[~kept].any()
     assert entry["history"]["sparsity"] == pytest.approx(shares[2::3])
 
 
@@ -141,22 +133,33 @@ def test_a_stopped_run_goes_on_with_the_zeros_it_had(tmp_path):
     rising = Sparsification(Pruning("magnitude", 0.6), ("conv",), every=2)
     options = Training(3, 32, 1e-2, weights="lsq", sparsification=rising)
 
-    def stop(done, of):
-        if done == 2 * 3 + 1:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        qat(graph, plan, data, options, stop, checkpoints=tmp_path)
-    resumed, straight = qat(graph, plan, data, options, checkpoints=tmp_path), qat(graph, plan, data, options)
+    resumed, straight = resumed_and_straight(partial(qat, graph, plan, data, options), 2 * 3 + 1, tmp_path)
     assert compare(resumed.plan, straight.plan) == ()
     np.testing.assert_array_equal(resumed.plan.weights["conv"].kept, straight.plan.weights["conv"].kept)
     assert (~resumed.plan.weights["conv"].kept).sum() == int(0.6 * 8 * 27)
+
+
+def test_weights_that_a_callback_brings_back_get_the_zeros_of_the_end():
+    graph, data = KerasGraph.from_model(small()), images(96, size=6, batch=32)
+    asked = LayerRequest(Request(4, True, "channel"), Request(8, False))
+    plan = quantize(graph, calibrate(graph, data, "minmax", 96), lambda *_: asked)
+    rising = Sparsification(Pruning("magnitude", 0.6), ("conv",), end=0.2, every=1)
+    stop = tf_keras.callbacks.EarlyStopping("loss", patience=2, min_delta=1e9, restore_best_weights=True)
+    options = Training(9, 32, 1e-2, weights="lsq", sparsification=rising)
+    trained = qat(graph, plan, data, options, trainer=tfq.Trainer(callbacks=(stop,)))
+    assert len(trained.history["loss"]) == 3
+    assert trained.history["sparsity"][0] < trained.history["sparsity"][-1]
+    (conv,) = [op for op in trained.graph.linear_ops() if op.name == "conv"]
+    kept = trained.plan.weights["conv"].kept
+    assert 1.0 - kept.mean() == pytest.approx(trained.history["sparsity"][-1], abs=1e-6)
+    assert not conv.kernel[~kept].any()
 
 
 @pytest.mark.parametrize(
     ("qat_options", "before", "message"),
     [
         ("sparsify: {sparsity: 0.5, start: 0.6}", "", "start is 0.6, more than sparsity, 0.5"),
+        ("sparsify: {pattern: '2:4'}", "", "which cannot rise"),
         ("sparsify: {block: 8}", "", "block belongs to pattern block"),
         ("sparsify: {}, progressive: [{bits: 8}]", "", "sparsify is for one training"),
         ("sparsify: {}", "prune, ", "'prune' has chosen the zeros already"),

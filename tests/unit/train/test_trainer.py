@@ -148,11 +148,12 @@ def test_a_run_that_a_callback_ended_stays_ended(tmp_path):
     [
         ({"callbacks": (keras.callbacks.TerminateOnNaN(),)}, "callbacks: found TerminateOnNaN of keras; .*tf_keras"),
         ({"loss": keras.losses.MeanSquaredError()}, "loss: found MeanSquaredError of keras"),
+        ({"loss": {"logits": "mse"}}, "loss: found losses by output; training is of models with one output"),
         ({"metrics": (keras.metrics.MeanSquaredError(),)}, "metrics: found MeanSquaredError of keras"),
         ({"optimizer": lambda rate: keras.optimizers.SGD(0.1)}, "optimizer: found SGD of keras"),
     ],
 )
-def test_parts_of_keras_3_are_refused(brought, message):
+def test_parts_that_do_not_fit_are_refused(brought, message):
     with pytest.raises(BadInput, match=f"trainer: {message}"):
         train(tfq.Trainer(**brought))
 
